@@ -1,0 +1,48 @@
+# Development tasks. Each makes its own environment in .venv when it is needed.
+#
+#   make demo    show what the library does
+#   make check   style, types, import contracts, links
+#   make test    make check, then all tests: what CI runs
+#   make clean   remove everything that can be made again
+#
+# Another Python: make test PYTHON=python3.12
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+CHUNKER = src/loopbackup/vault/content/chunker
+CORE = $(CHUNKER)/_jpc.c
+BUILT = $(CHUNKER)/_jpc*.so
+
+.PHONY: demo check test bench clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_links.py
+
+test: check
+	$(BIN)/python -m pytest -n 2
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/chunker.py
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf src/loopbackup.egg-info $(BUILT)
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml setup.py $(CORE)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "loopbackup needs Python 3.11 or newer; '$(PYTHON)' is older or missing." >&2; \
+		echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@rm -f $(BUILT) # A core that no longer compiles must not live on as an old one.
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(INSTALLED)

@@ -1,0 +1,1 @@
+"""Break-glass commands for the day the host application is gone."""

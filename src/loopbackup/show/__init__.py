@@ -1,0 +1,1 @@
+"""What a vault holds, shown to people as HTML and plots."""

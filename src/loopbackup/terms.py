@@ -1,0 +1,274 @@
+"""
+The words that the vault, the policy engine and the gdpr helpers share.
+
+Values only: no I/O, no clock. ``policy`` imports nothing of the library but
+this module and ``errors``; the vault knows a policy only as a :class:`Gate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from attrs import field, frozen
+
+from .errors import InputError
+
+__all__ = [
+    "Action",
+    "Actor",
+    "AllowAll",
+    "Decision",
+    "Facts",
+    "Gate",
+    "Hold",
+    "Location",
+    "Problem",
+    "RetentionPlan",
+    "SnapshotInfo",
+    "Subject",
+    "SubjectKey",
+    "show_subject",
+    "subject_key",
+]
+
+Subject: TypeAlias = str | tuple[str, ...]
+"""Who data is about: an opaque string, or ``(tenant, person)``."""
+
+SubjectKey: TypeAlias = tuple[str] | tuple[str, str]
+"""A :data:`Subject` in its one canonical form, a tuple of one or two."""
+
+MAX_SUBJECT_PART_BYTES = 256
+
+
+class Action(StrEnum):
+    """Everything that a policy may be asked about."""
+
+    CREATE = "create"
+    OPEN = "open"
+    BACKUP = "backup"
+    READ = "read"
+    RESTORE = "restore"
+    EXPORT = "export"
+    REPLICATE = "replicate"
+    FORGET = "forget"
+    PRUNE = "prune"
+    ERASE = "erase"
+    RECTIFY = "rectify"
+    HOLD = "hold"
+    RELEASE = "release"
+    CHECK = "check"
+    REPAIR = "repair"
+    RESTRICT = "restrict"
+    READMIT = "readmit"
+    AUDIT = "audit"
+    RECORD = "record"
+    KEYS = "keys"
+    POLICY = "policy"
+    DISCLOSE = "disclose"
+    PROMOTE = "promote"
+
+
+def subject_key(subject: Subject) -> SubjectKey:
+    """
+    Give the canonical form of *subject*.
+
+    A string is never split and never normalised: two spellings are two
+    subjects.
+
+    Raises:
+        InputError: Empty, longer than two parts, a part over 256 bytes of
+            UTF-8, or a part that is no valid Unicode text.
+
+    >>> subject_key("user-42")
+    ('user-42',)
+    """
+    parts: tuple[Any, ...] = (subject,) if isinstance(subject, str) else tuple(subject)
+    if not 1 <= len(parts) <= 2:
+        raise InputError(f"a subject has one part or two, not {len(parts)}")
+    for part in parts:
+        if not isinstance(part, str):
+            raise InputError(f"a subject is made of text, not of {type(part).__name__}")
+        try:
+            size = len(part.encode())
+        except UnicodeEncodeError as exc:
+            raise InputError("a subject contains surrogates, which are no text") from exc
+        if not 1 <= size <= MAX_SUBJECT_PART_BYTES:
+            raise InputError(
+                f"a part of a subject has 1 to {MAX_SUBJECT_PART_BYTES} bytes, not {size}"
+            )
+    return parts
+
+
+def show_subject(key: SubjectKey | None) -> Subject | None:
+    """Give a subject as its owner would write it: one part is a string."""
+    return key[0] if key is not None and len(key) == 1 else key
+
+
+def _roles(value: Collection[str]) -> frozenset[str]:
+    if isinstance(value, str):
+        raise InputError('roles is a collection: Actor("anna", roles={"dpo"})')
+    return frozenset(value)
+
+
+@frozen
+class Actor:
+    """
+    Who acts. A value, asserted by the host, which authenticates people.
+
+    Args:
+        id: Name of the person or service, as the host knows it.
+        roles: What the host lets them be; policies grant actions to roles.
+        purpose: Why they act, for the audit log.
+        ip: Where from, as text.
+        device: On what.
+    """
+
+    id: str
+    roles: frozenset[str] = field(default=frozenset(), converter=_roles, kw_only=True)
+    purpose: str | None = field(default=None, kw_only=True)
+    ip: str | None = field(default=None, kw_only=True)
+    device: str | None = field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.id:
+            raise InputError("an actor needs an id")
+
+
+@frozen
+class Location:
+    """Where bytes lie: ISO 3166-1 alpha-2 country, provider's region, provider."""
+
+    country: str
+    region: str | None = field(default=None, kw_only=True)
+    provider: str | None = field(default=None, kw_only=True)
+
+
+@frozen
+class Problem:
+    """
+    One thing that is missing or wrong.
+
+    Args:
+        kind: Stable code: ``unreadable``, ``changed``, ``vanished``, ...
+        message: For people, without names.
+        path: The entry concerned, as raw bytes, if there is one.
+        object: The stored object concerned, if there is one.
+        snapshots: Ids of the snapshots concerned.
+    """
+
+    kind: str
+    message: str
+    path: bytes | None = None
+    object: str | None = None
+    snapshots: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+@frozen
+class Facts:
+    """What is known about an action when a gate decides on it."""
+
+    actor: Actor | None = None
+    subject: SubjectKey | None = None
+    name: str | None = None
+    tags: Mapping[str, str] = field(factory=dict)
+    category: str | None = None
+    location: Location | None = None
+    reason: str | None = None
+    more: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Decision:
+    """
+    An answer of a gate, with its reasons.
+
+    ``str(decision)`` is a sentence; ``nearest`` is the closest change that
+    would have been allowed, if the gate knows one.
+    """
+
+    allowed: bool
+    reasons: tuple[str, ...] = ()
+    nearest: str | None = None
+
+    def __str__(self) -> str:
+        text = "allowed" if self.allowed else "refused"
+        if self.reasons:
+            text += ": " + "; ".join(self.reasons)
+        if self.nearest:
+            text += f". Nearest: {self.nearest}."
+        return text
+
+
+@frozen
+class SnapshotInfo:
+    """What retention rules see of a snapshot; times are aware UTC."""
+
+    id: str
+    name: str
+    created_at: datetime
+    index: int
+    tags: Mapping[str, str] = field(factory=dict)
+    category: str | None = None
+
+
+@frozen
+class Hold:
+    """A legal hold: what it covers, why, and when to look at it again."""
+
+    id: str
+    reason: str
+    review_at: datetime
+    subject: SubjectKey | None = None
+    paths: tuple[str, ...] = ()
+
+
+@frozen
+class RetentionPlan:
+    """Which snapshots live and which go; ``keep`` and ``expire`` partition them."""
+
+    keep: tuple[Any, ...] = ()
+    expire: tuple[Any, ...] = ()
+    blocked: tuple[Any, ...] = ()
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """What the vault asks before it acts. A :class:`loopbackup.policy.Policy` is one."""
+
+    @property
+    def digest(self) -> str:
+        """Names the rules in force, for the audit log."""
+        ...
+
+    def decide(self, action: str, facts: Facts, *, at: datetime) -> Decision:
+        """Say whether *action* is allowed; pure."""
+        ...
+
+    def plan_retention(
+        self, snapshots: Sequence[SnapshotInfo], holds: Sequence[Hold], *, at: datetime
+    ) -> RetentionPlan:
+        """Say which snapshots should go; pure."""
+        ...
+
+
+@frozen
+class AllowAll:
+    """The gate of a vault without a policy."""
+
+    digest: str = "none"
+
+    def decide(self, action: str, facts: Facts, *, at: datetime) -> Decision:
+        """Allow."""
+        return Decision(allowed=True)
+
+    def plan_retention(
+        self, snapshots: Sequence[SnapshotInfo], holds: Sequence[Hold], *, at: datetime
+    ) -> RetentionPlan:
+        """Keep everything."""
+        return RetentionPlan(keep=tuple(snapshots))

@@ -1,0 +1,41 @@
+"""Kits for tests: a vault in memory for hosts, suites and faults for plugin authors."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .faults import Crashed as Crashed
+    from .faults import FaultStore as FaultStore
+    from .memory import memory_vault as memory_vault
+    from .suite import StoreSuite as StoreSuite
+
+__all__ = ["Crashed", "FaultStore", "StoreSuite", "memory_vault"]
+
+_HOMES = {
+    "Crashed": "faults",
+    "FaultStore": "faults",
+    "StoreSuite": "suite",
+    "memory_vault": "memory",
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if home == "suite":
+            # Only with it do the suite's bare asserts say what they compared.
+            import pytest
+
+            pytest.register_assert_rewrite(f"{__name__}.suite")
+        value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

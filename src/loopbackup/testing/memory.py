@@ -1,0 +1,87 @@
+"""A vault in memory, for the unit tests of hosts: fast, and gone with the process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+
+from loopbackup.terms import Actor, Gate
+from loopbackup.vault.keys.credentials import Seed
+from loopbackup.vault.store.memory import MemoryStore
+from loopbackup.vault.store.protocol import Store
+from loopbackup.vault.vault import Vault
+from loopbackup.vault.verbs.lifecycle import create_vault, open_vault, system_clock
+
+__all__ = ["memory_vault", "open_memory_vault"]
+
+SIZES = {
+    "chunk_min": 4096,
+    "chunk_max": 65_536,
+    "chunk_t_cut": 24_019_198_012_642_645,
+    "chunk_t_jump": 600_479_950_316_066_133,
+    "pack_size": 1 << 20,
+    "bundle_size": 65_536,
+}
+"""Small chunks and packs, so that small data take every path."""
+
+
+def memory_vault(
+    *,
+    policy: Gate | None = None,
+    actor: Actor | None = None,
+    grace_s: int = 86_400,
+    clock: Callable[[], datetime] = system_clock,
+    store: Store | None = None,
+) -> Vault:
+    """
+    Make and open a vault in memory, without the cost of a passphrase.
+
+    Real in all else: the same format, ledger and checks as on disk, with
+    smaller chunks and packs.
+
+    Args:
+        policy: What to ask before each action; allows all by default.
+        actor: Who acts.
+        grace_s: As for ``Vault.create``.
+        clock: Gives aware datetimes.
+        store: Something else than memory, such as a ``FaultStore``.
+    """
+    store = store or MemoryStore(clock=clock)
+    seed = Seed(os.urandom(32))
+    create_vault(
+        "memory://test",
+        seed,
+        storage_options=None,
+        location=None,
+        grace_s=grace_s,
+        single_writer=True,
+        clock=clock,
+        store=store,
+        sizes=SIZES,
+    )
+    return open_memory_vault(store, seed, policy=policy, actor=actor, clock=clock)
+
+
+def open_memory_vault(
+    store: Store,
+    seed: Seed,
+    *,
+    policy: Gate | None = None,
+    actor: Actor | None = None,
+    clock: Callable[[], datetime] = system_clock,
+) -> Vault:
+    """Open a vault in *store* a second time, as another process would."""
+    session = open_vault(
+        "memory://test",
+        seed,
+        storage_options=None,
+        actor=actor,
+        read_only=False,
+        head=None,
+        clock=clock,
+        state_dir=None,
+        gate=policy,
+        store=store,
+    )
+    return Vault(session, actor)

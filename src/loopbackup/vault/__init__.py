@@ -1,0 +1,1 @@
+"""Keeps encrypted, deduplicated snapshots; knows no rule and no law."""

@@ -1,0 +1,1 @@
+"""Chunks by id in a domain, and all that keeps them: packs, index, streams."""

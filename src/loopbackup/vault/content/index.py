@@ -1,0 +1,189 @@
+"""
+The index: which pack holds a chunk, domain by domain.
+
+The ledger says which segments are live; see :mod:`.segment` for what they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from ...errors import DamagedData, NotFoundError
+from ...logs import get_logger
+from ..format import names
+from ..keys.domains import Domain
+from ..store.seam import StoreSeam
+from .segment import Place, SegmentReader, places_of
+
+__all__ = ["Index", "IndexState"]
+
+MAX_ENTRIES_HELD: Final = 4_000_000
+
+
+class SegmentRef(Protocol):
+    """A live segment, as the ledger names it."""
+
+    @property
+    def name(self) -> bytes:
+        """Short name."""
+        ...
+
+
+class IndexState(Protocol):
+    """What the index has to know of the ledger's fold."""
+
+    @property
+    def vault_id(self) -> bytes:
+        """Sixteen bytes."""
+        ...
+
+    @property
+    def segments(self) -> Sequence[SegmentRef]:
+        """Live segments."""
+        ...
+
+    @property
+    def condemned(self) -> dict[bytes, tuple[int, int]]:
+        """Short names that nothing may rely on any more."""
+        ...
+
+
+@frozen
+class _Table:
+    segments: tuple[bytes, ...]
+    places: dict[bytes, Place]
+    more: dict[bytes, list[Place]]
+
+
+class Index:
+    """
+    All live segments of a vault. Thread-safe.
+
+    Memory: about 300 bytes a chunk of the domains in use; the least recently
+    used domains are dropped beyond four million chunks.
+    """
+
+    def __init__(
+        self,
+        store: StoreSeam,
+        index_secret: bytes,
+        vault_id: bytes,
+        packs_of: Callable[[bytes], list[bytes]],
+    ) -> None:
+        self._store = store
+        self._secret = index_secret
+        self._packs_of = packs_of
+        self._vault_id = vault_id
+        self._lock = threading.RLock()
+        self._segments: dict[bytes, SegmentReader] = {}
+        self._tables: OrderedDict[bytes, _Table] = OrderedDict()
+        self._held = 0
+
+    def segment(self, short: bytes) -> SegmentReader:
+        """Give a segment, loading its directory when first asked for."""
+        with self._lock:
+            reader = self._segments.get(short)
+            if reader is None:
+                reader = self._segments[short] = self._load(short)
+            return reader
+
+    def _load(self, short: bytes) -> SegmentReader:
+        """Read a segment; a lost index object is made again from its packs."""
+        try:
+            return SegmentReader.load(self._store, self._secret, self._vault_id, short)
+        except (NotFoundError, DamagedData) as exc:
+            if short[:1] == b"p":
+                if isinstance(exc, NotFoundError):
+                    raise DamagedData(
+                        "a pack is missing", object=names.pack_name(short[1:])
+                    ) from exc
+                raise
+            get_logger().error("an index object is lost; reading its packs instead")
+            packs = self._packs_of(short)
+            return SegmentReader.rebuild(self._store, self._secret, self._vault_id, short, packs)
+
+    def segments(self, state: IndexState) -> list[SegmentReader]:
+        """Give all live segments; what is no longer live is dropped from memory."""
+        live = [segment.name for segment in state.segments]
+        with self._lock:
+            for short in self._segments.keys() - set(live):
+                del self._segments[short]
+            return [self.segment(short) for short in live]
+
+    def domain_ids(self, state: IndexState) -> set[bytes]:
+        """Give the ids of all domains that have anything stored."""
+        found: set[bytes] = set()
+        for reader in self.segments(state):
+            found.update(reader.domains())
+        return found
+
+    def _table(self, domain: Domain, state: IndexState) -> _Table:
+        live = tuple(segment.name for segment in state.segments)
+        with self._lock:
+            table = self._tables.get(domain.id)
+            if table is not None and table.segments == live:
+                self._tables.move_to_end(domain.id)
+                return table
+            known = set(table.segments) if table is not None else set()
+            if table is None or not known <= set(live):
+                table, known = _Table(live, {}, {}), set()
+            else:
+                table = _Table(live, table.places, table.more)
+            before = len(table.places)
+            if not known:
+                self._held -= (
+                    len(self._tables[domain.id].places) if domain.id in self._tables else 0
+                )
+                before = 0
+            for reader in self.segments(state):
+                if reader.short not in known:
+                    _fill(table, reader, domain)
+            self._tables[domain.id] = table
+            self._tables.move_to_end(domain.id)
+            self._held += len(table.places) - before
+            while self._held > MAX_ENTRIES_HELD and len(self._tables) > 1:
+                _, old = self._tables.popitem(last=False)
+                self._held -= len(old.places)
+            return table
+
+    def find(self, domain: Domain, chunk_id: bytes, state: IndexState) -> Place | None:
+        """Give a place of a chunk in a pack that is not condemned."""
+        table = self._table(domain, state)
+        place = table.places.get(chunk_id)
+        if place is None or place.blob.pack not in state.condemned:
+            return place
+        for other in table.more.get(chunk_id, ()):
+            if other.blob.pack not in state.condemned:
+                return other
+        return None
+
+    def pack_places(self, short: bytes, domain: Domain) -> dict[bytes, Place]:
+        """Read from a pack's own directory what it holds of a domain, condemned or not."""
+        reader = SegmentReader.load(self._store, self._secret, self._vault_id, short)
+        return {
+            chunk_id: place
+            for blob, members in reader.rows(domain)
+            for chunk_id, place in places_of(blob, members)
+        }
+
+
+def add_place(
+    places: dict[bytes, Place], more: dict[bytes, list[Place]], chunk_id: bytes, place: Place
+) -> None:
+    """Add a place; the first of a chunk stays first."""
+    if places.setdefault(chunk_id, place) is not place:
+        more.setdefault(chunk_id, []).append(place)
+
+
+def _fill(table: _Table, reader: SegmentReader, domain: Domain) -> None:
+    try:
+        for blob, members in reader.rows(domain):
+            for chunk_id, place in places_of(blob, members):
+                add_place(table.places, table.more, chunk_id, place)
+    except NotFoundError as exc:
+        raise DamagedData("an index segment is missing", object=exc.context.get("object")) from exc

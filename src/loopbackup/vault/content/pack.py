@@ -1,0 +1,124 @@
+"""Building a pack in memory: blobs are encrypted straight into its buffer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ..format import names, seal
+from ..format import pack as fmt
+from ..format.pack import MEMBER, BlobRow, Block, PackDirectory
+from ..keys.domains import Domain
+
+__all__ = ["PackBuilder", "SealedPack"]
+
+FRONT_RESERVE: Final = 1 << 20
+_BLOCK_COST: Final = 16 + seal.BLOB_OVERHEAD + 32
+"""Upper bound of what a block costs in a directory beside its rows."""
+
+
+@define
+class _Rows:
+    domain: Domain
+    generation: int
+    rows: list[BlobRow] = field(factory=list)
+    members: list[bytes] = field(factory=list)
+
+
+@frozen
+class SealedPack:
+    """A finished pack: its hash, its bytes, and where its blobs begin."""
+
+    digest: bytes
+    data: memoryview
+    front: int
+    contents: tuple[tuple[Domain, int, list[BlobRow], list[bytes]], ...]
+    """(domain, generation, rows, members of each row)."""
+
+    @property
+    def short(self) -> bytes:
+        """The short name."""
+        return b"p" + self.digest
+
+
+class PackBuilder:
+    """
+    One open pack. Not thread-safe but for writing into reserved places.
+
+    ``reserve`` hands out a place in the buffer; the caller encrypts into it,
+    from any thread, and must be done before ``seal``.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._buffer = bytearray(FRONT_RESERVE + size)
+        self._used = 0
+        self._directory = 8
+        self._groups: dict[tuple[bytes, int], _Rows] = {}
+
+    def __len__(self) -> int:
+        return self._used
+
+    def reserve(
+        self,
+        domain: Domain,
+        chunk_id: bytes,
+        *,
+        kind: int,
+        codec: int,
+        stored: int,
+        plain: int,
+        members: Sequence[tuple[bytes, int]] = (),
+    ) -> memoryview | None:
+        """Give the place for a blob, or None when the pack is full."""
+        length = stored + seal.BLOB_OVERHEAD
+        key = (domain.id, domain.generation)
+        directory = self._directory + fmt.ROW.size + MEMBER.size * len(members)
+        if key not in self._groups:
+            directory += _BLOCK_COST
+        if fmt.front_bytes(directory) + self._used + length > self._size:
+            return None
+        group = self._groups.setdefault(key, _Rows(domain, domain.generation))
+        group.rows.append(
+            BlobRow(0, chunk_id, self._used, stored, plain, len(members), codec, kind)
+        )
+        group.members.append(b"".join(MEMBER.pack(*member) for member in members))
+        start = FRONT_RESERVE + self._used
+        self._used += length
+        self._directory = directory
+        return memoryview(self._buffer)[start : start + length]
+
+    def seal(self, index_secret: bytes, vault_id: bytes, *, last: bool) -> SealedPack:
+        """
+        Finish the pack: full size, or the ladder's next step for a run's last.
+
+        What is left over is filled with random bytes, which look like blobs.
+        """
+        blocks = [
+            Block(
+                group.domain.id,
+                group.generation,
+                group.domain.seal_block(fmt.encode_block(group.rows, group.members)),
+            )
+            for group in self._groups.values()
+        ]
+        front = fmt.seal_front(index_secret, vault_id, PackDirectory(blocks))
+        used = len(front) + self._used
+        total = fmt.ladder(used, self._size) if last else self._size
+        if len(front) <= FRONT_RESERVE:
+            view = memoryview(self._buffer)[FRONT_RESERVE - len(front) :][:total]
+            view[: len(front)] = front
+        else:
+            blobs = memoryview(self._buffer)[FRONT_RESERVE : FRONT_RESERVE + self._used]
+            view = memoryview(bytearray(total))
+            view[: len(front)] = front
+            view[len(front) : used] = blobs
+        view[used:] = os.urandom(total - used)
+        contents = tuple(
+            (group.domain, group.generation, group.rows, group.members)
+            for group in self._groups.values()
+        )
+        return SealedPack(names.content_hash(view), view, len(front), contents)

@@ -1,0 +1,265 @@
+"""
+Segments: the pieces that the index is made of, and where they say chunks lie.
+
+A segment is an index object, or the directory of a pack whose run needed no
+more than one. Blocks are opened per domain, when that domain is asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from attrs import define, field
+
+from ...errors import DamagedData
+from ..format import names, seal
+from ..format import pack as fmt
+from ..format.pack import MEMBER, PACK_REF, BlobRow, Block, IndexDirectory, PackDirectory
+from ..keys.domains import Domain
+from ..store.seam import StoreSeam
+
+__all__ = [
+    "Blob",
+    "Place",
+    "SegmentReader",
+    "blob_of",
+    "build_index",
+    "places_of",
+    "read_front",
+]
+
+FRONT_READ: Final = 256 << 10
+
+
+class Blob(NamedTuple):
+    """Where a blob lies: in a pack, from its first byte, and how to open it."""
+
+    pack: bytes
+    """Short name."""
+    offset: int
+    stored: int
+    """Payload without salt and tag."""
+    plain: int
+    codec: int
+    kind: int
+    generation: int
+    id: bytes
+
+    @property
+    def length(self) -> int:
+        """Bytes in the pack, salt and tag included."""
+        return self.stored + seal.BLOB_OVERHEAD
+
+
+class Place(NamedTuple):
+    """Where a chunk lies: a blob, or a part of a bundle."""
+
+    blob: Blob
+    start: int
+    length: int
+
+
+def read_front(
+    store: StoreSeam, index_secret: bytes, vault_id: bytes, short: bytes
+) -> tuple[PackDirectory | IndexDirectory, int]:
+    """
+    Read the directory of a pack or an index object with one range or two.
+
+    Returns:
+        The directory and the length of the front.
+    """
+    is_pack = short[:1] == b"p"
+    name = names.pack_name(short[1:]) if is_pack else names.index_name(short[1:])
+    start = store.get_upto(name, FRONT_READ)
+    size = fmt.directory_length(index_secret, vault_id, start, pack=is_pack)
+    front = fmt.HEAD_BYTES + size
+    if len(start) < front:
+        start += store.get(name, start=len(start), length=front - len(start))
+    directory = fmt.open_directory(
+        index_secret, vault_id, start[fmt.HEAD_BYTES : front], pack=is_pack
+    )
+    return directory, front
+
+
+@define
+class SegmentReader:
+    """One segment with its directory loaded; blocks are read when asked for."""
+
+    short: bytes
+    packs: list[tuple[bytes, int]]
+    """(short name of the pack, length of its front)."""
+    _store: StoreSeam
+    _front: int
+    _blocks: dict[bytes, list[Block]]
+    _directory: IndexDirectory | None
+    rebuilt: bool = False
+    """The index object is gone; the directories of its packs stand in for it."""
+    _pack_of: dict[int, int] = field(factory=dict)
+    """For rebuilt ones: which pack a block came from."""
+
+    @classmethod
+    def load(
+        cls, store: StoreSeam, index_secret: bytes, vault_id: bytes, short: bytes
+    ) -> SegmentReader:
+        """Read a segment's directory."""
+        directory, front = read_front(store, index_secret, vault_id, short)
+        if isinstance(directory, PackDirectory):
+            blocks: dict[bytes, list[Block]] = {}
+            for block in directory.blocks:
+                blocks.setdefault(block.domain, []).append(block)
+            return cls(short, [(short, front)], store, front, blocks, None)
+        count, odd = divmod(len(directory.domains), 16)
+        if odd or len(directory.generations) != 4 * count or len(directory.ends) != 8 * count:
+            raise DamagedData("the directory of an index object does not fit itself")
+        packs = [(b"p" + digest, base) for digest, base in PACK_REF.iter_unpack(directory.packs)]
+        return cls(short, packs, store, front, {}, directory)
+
+    @classmethod
+    def rebuild(
+        cls,
+        store: StoreSeam,
+        index_secret: bytes,
+        vault_id: bytes,
+        short: bytes,
+        packs: list[bytes],
+    ) -> SegmentReader:
+        """Make a segment again from the directories of its packs."""
+        fronts: list[tuple[bytes, int]] = []
+        blocks: dict[bytes, list[Block]] = {}
+        numbers: dict[int, int] = {}
+        for pack in packs:
+            directory, front = read_front(store, index_secret, vault_id, pack)
+            assert isinstance(directory, PackDirectory)
+            for block in directory.blocks:
+                numbers[id(block)] = len(fronts)
+                blocks.setdefault(block.domain, []).append(block)
+            fronts.append((pack, front))
+        return cls(short, fronts, store, 0, blocks, None, True, numbers)
+
+    def domains(self) -> Iterator[bytes]:
+        """Yield the ids of the domains that have a block here."""
+        if self._directory is None:
+            yield from self._blocks
+            return
+        last = b""
+        ids = self._directory.domains
+        for at in range(0, len(ids), 16):
+            if ids[at : at + 16] != last:
+                last = ids[at : at + 16]
+                yield last
+
+    def blocks(self, domain_id: bytes) -> list[Block]:
+        """Give the sealed blocks of a domain; one request where they are not at hand."""
+        if self._directory is None:
+            return self._blocks.get(domain_id, [])
+        directory = self._directory
+        count = len(directory.domains) // 16
+        ids = directory.domains
+        number = bisect_left(range(count), domain_id, key=lambda n: ids[16 * n : 16 * n + 16])
+        found = []
+        while number < count and ids[16 * number : 16 * number + 16] == domain_id:
+            ends = memoryview(directory.ends).cast("Q")
+            start = ends[number - 1] if number else 0
+            data = self._store.get(
+                names.index_name(self.short[1:]),
+                start=self._front + start,
+                length=ends[number] - start,
+            )
+            generation = memoryview(directory.generations).cast("I")[number]
+            found.append(Block(domain_id, generation, data))
+            number += 1
+        return found
+
+    def rows(self, domain: Domain) -> Iterator[tuple[Blob, bytes]]:
+        """Yield the blobs of a domain, each with its members."""
+        for block in self.blocks(domain.id):
+            plain = domain.open_block(block.data, block.generation)
+            base = self._pack_of.get(id(block), 0)
+            for row, members in fmt.decode_block(plain):
+                if base + row.pack >= len(self.packs):
+                    raise DamagedData("an index block names a pack that its segment does not")
+                pack, front = self.packs[base + row.pack]
+                yield blob_of(row, pack, front, block.generation), members
+
+    @property
+    def size(self) -> int:
+        """Bytes of its index blocks."""
+        if self._directory is None:
+            return sum(len(b.data) for blocks in self._blocks.values() for b in blocks)
+        ends = self._directory.ends
+        return int.from_bytes(ends[-8:], "little") if ends else 0
+
+    def chunk_packs(self, domain: Domain, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (pack, chunk id) for each place of a wanted chunk."""
+        for blob, members in self.rows(domain):
+            for chunk_id, _place in places_of(blob, members):
+                if chunk_id in wanted:
+                    yield blob.pack, chunk_id
+
+
+def build_index(
+    index_secret: bytes,
+    vault_id: bytes,
+    contents: dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]],
+) -> bytes:
+    """
+    Encode an index object.
+
+    Args:
+        contents: For each domain (pack hash, front, generation, rows, members).
+            Blocks are sealed under the domain's current generation, so each
+            row's own generation must be that one or it gets a block of its own.
+    """
+    packs: dict[bytes, int] = {}
+    refs = []
+    blocks: list[Block] = []
+    for domain in sorted(contents, key=lambda d: d.id):
+        by_generation: dict[int, tuple[list[BlobRow], list[bytes]]] = {}
+        for digest, front, generation, rows, members in contents[domain]:
+            if digest not in packs:
+                packs[digest] = len(packs)
+                refs.append(PACK_REF.pack(digest, front))
+            all_rows, all_members = by_generation.setdefault(generation, ([], []))
+            all_rows += [row._replace(pack=packs[digest]) for row in rows]
+            all_members += members
+        for generation, (all_rows, all_members) in sorted(by_generation.items()):
+            plain = fmt.encode_block(all_rows, all_members)
+            sealed = seal.seal_block(
+                domain.index_key(generation), vault_id, domain.id, generation, plain
+            )
+            blocks.append(Block(domain.id, generation, sealed))
+    ends: list[bytes] = []
+    position = 0
+    for sealed_block in blocks:
+        position += len(sealed_block.data)
+        ends.append(position.to_bytes(8, "little"))
+    directory = IndexDirectory(
+        b"".join(refs),
+        b"".join(b.domain for b in blocks),
+        b"".join(b.generation.to_bytes(4, "little") for b in blocks),
+        b"".join(ends),
+    )
+    head = fmt.seal_front(index_secret, vault_id, directory)
+    return b"".join([head, *(block.data for block in blocks)])
+
+
+def blob_of(row: BlobRow, pack: bytes, front: int, generation: int) -> Blob:
+    """Give where a row's blob lies."""
+    return Blob(
+        pack, front + row.offset, row.stored, row.plain, row.codec, row.kind, generation, row.id
+    )
+
+
+def places_of(blob: Blob, members: bytes) -> Iterator[tuple[bytes, Place]]:
+    """Yield every chunk of a blob with its place."""
+    if not members:
+        yield blob.id, Place(blob, 0, blob.plain)
+        return
+    start = 0
+    for chunk_id, length in MEMBER.iter_unpack(members):
+        yield chunk_id, Place(blob, start, length)
+        start += length
+    if start != blob.plain:
+        raise DamagedData("the members of a bundle do not fill it")

@@ -1,0 +1,360 @@
+"""
+One run's uploads: deduplicate, bundle, compress, encrypt, pack, put.
+
+The caller's thread hashes and bundles; workers compress and encrypt into the
+open pack; a full pack is put by a worker while the next one fills. Memory:
+two packs, a few chunks a worker, and the rows of this run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from typing import Final
+
+from attrs import define, field
+
+from ...errors import IntegrityError, NotFoundError
+from ..format import names
+from ..format.pack import CONTENT_KINDS, MEMBER, BlobRow, PackDirectory, decode_block
+from ..keys.domains import Domain
+from ..keys.keyring import Keyring
+from ..ledger.log import Log
+from ..ledger.state import State
+from ..store.seam import StoreSeam
+from .compress import compress
+from .index import Index
+from .pack import PackBuilder
+from .segment import Place, blob_of, build_index, places_of
+
+__all__ = ["Upload", "Uploaded"]
+
+MAX_QUEUED_BYTES: Final = 16 << 20
+MAX_BUNDLES_BYTES: Final = 16 << 20
+_KIND: Final = {name: number for number, name in enumerate(CONTENT_KINDS)}
+
+
+@define
+class Uploaded:
+    """What a run has put, for its ledger record."""
+
+    segments: list[bytes]
+    packs: list[bytes]
+
+
+@define
+class _Bundle:
+    domain: Domain
+    parts: list[tuple[bytes, bytes]] = field(factory=list)
+    size: int = 0
+
+
+@define(eq=False)
+class _Own:
+    """What this run has put into one pack: enough to index it and to find it again."""
+
+    contents: tuple[tuple[Domain, int, list[BlobRow], list[bytes]], ...]
+    front: int
+    digest: bytes
+
+
+class Upload:
+    """
+    Puts chunks and remembers what was put and what is relied on.
+
+    ``put`` may be called from one thread. Call ``finish`` before the commit;
+    ``check`` at the commit says whether anything relied on was condemned.
+
+    Args:
+        executor: Runs compression and puts; it may run them at once.
+        on_pack: Called after each pack is put, from the thread that put it.
+        dry: Look up and count only; store nothing.
+    """
+
+    def __init__(
+        self,
+        store: StoreSeam,
+        log: Log,
+        keyring: Keyring,
+        index: Index,
+        *,
+        executor: Executor,
+        pack_size: int,
+        bundle_size: int,
+        on_pack: Callable[[], None] | None = None,
+        dry: bool = False,
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._keyring = keyring
+        self._index = index
+        self._executor = executor
+        self._pack_size = pack_size
+        self._bundle_size = bundle_size
+        self._on_pack = on_pack
+        self._dry = dry
+        self._lock = threading.Lock()
+        self._jobs: deque[tuple[Future[None], int]] = deque()
+        self._queued = 0
+        self._builder: PackBuilder | None = None
+        self._writing: dict[int, int] = {}
+        self._sealing: list[PackBuilder] = []
+        self._idle = threading.Condition(self._lock)
+        self._packs: list[_Own] = []
+        self._bundles: OrderedDict[tuple[bytes, int], _Bundle] = OrderedDict()
+        self._bundled = 0
+        self._mine: dict[bytes, set[bytes]] = {}
+        self._base = log.state
+        self.relied: set[bytes] = set()
+        """Short names of packs that hold chunks which this run did not put."""
+        self.added_bytes = 0
+        """Bytes of packs and index objects put."""
+
+    # ---- looking up
+
+    def has(self, domain: Domain, chunk_id: bytes) -> bool:
+        """Tell whether a chunk is stored, or was put by this run; rely on it if so."""
+        mine = self._mine.get(domain.id)
+        if mine is not None and chunk_id in mine:
+            return True
+        place = self._index.find(domain, chunk_id, self._log.state)
+        if place is None:
+            return False
+        self.relied.add(place.blob.pack)
+        return True
+
+    # ---- putting
+
+    def put(
+        self, domain: Domain, chunk_id: bytes, data: bytes | memoryview, kind: str = "data"
+    ) -> None:
+        """Store a chunk that :meth:`has` does not know; *data* must not change any more."""
+        self._mine.setdefault(domain.id, set()).add(chunk_id)
+        if not self._dry:
+            self._submit(domain, chunk_id, data, kind, ())
+
+    def put_small(self, domain: Domain, group: int, chunk_id: bytes, data: bytes) -> None:
+        """Store a small chunk in a bundle with others of its domain and *group*."""
+        self._mine.setdefault(domain.id, set()).add(chunk_id)
+        if self._dry:
+            return
+        key = (domain.id, group)
+        bundle = self._bundles.get(key)
+        if bundle is None:
+            bundle = self._bundles[key] = _Bundle(domain)
+        self._bundles.move_to_end(key)
+        bundle.parts.append((chunk_id, data))
+        bundle.size += len(data)
+        self._bundled += len(data)
+        if bundle.size >= self._bundle_size:
+            self._flush_bundle(key)
+        while self._bundled > MAX_BUNDLES_BYTES:
+            self._flush_bundle(next(iter(self._bundles)))
+
+    def _flush_bundle(self, key: tuple[bytes, int]) -> None:
+        bundle = self._bundles.pop(key)
+        self._bundled -= bundle.size
+        if len(bundle.parts) == 1:
+            chunk_id, data = bundle.parts[0]
+            self._submit(bundle.domain, chunk_id, data, "data", ())
+            return
+        members = [(chunk_id, len(data)) for chunk_id, data in bundle.parts]
+        self._submit(bundle.domain, b"", [data for _, data in bundle.parts], "bundle", members)
+
+    def _submit(
+        self,
+        domain: Domain,
+        chunk_id: bytes,
+        data: bytes | memoryview | list[bytes],
+        kind: str,
+        members: Sequence[tuple[bytes, int]],
+    ) -> None:
+        size = sum(map(len, data)) if isinstance(data, list) else len(data)
+        while self._jobs and (self._queued + size > MAX_QUEUED_BYTES or self._jobs[0][0].done()):
+            self._reap()
+        future = self._executor.submit(self._store_blob, domain, chunk_id, data, kind, members)
+        self._jobs.append((future, size))
+        self._queued += size
+
+    def _reap(self) -> None:
+        future, size = self._jobs.popleft()
+        self._queued -= size
+        future.result()
+
+    # ---- in the workers
+
+    def _store_blob(
+        self,
+        domain: Domain,
+        chunk_id: bytes,
+        data: bytes | memoryview | list[bytes],
+        kind: str,
+        members: Sequence[tuple[bytes, int]],
+    ) -> None:
+        plain = b"".join(data) if isinstance(data, list) else data
+        if not chunk_id:
+            chunk_id = domain.chunk_id(plain, kind)
+        codec, payload = compress(plain)
+        full = None
+        with self._lock:
+            while True:
+                builder = self._builder
+                if builder is None:
+                    builder = self._builder = PackBuilder(self._pack_size)
+                target = builder.reserve(
+                    domain,
+                    chunk_id,
+                    kind=_KIND[kind],
+                    codec=codec,
+                    stored=len(payload),
+                    plain=len(plain),
+                    members=members,
+                )
+                if target is not None:
+                    self._writing[id(builder)] = self._writing.get(id(builder), 0) + 1
+                    break
+                if len(builder) == 0:
+                    raise IntegrityError("a chunk does not fit into an empty pack")
+                full, self._builder = builder, None
+        try:
+            domain.encrypt_into(target, payload, chunk_id=chunk_id, codec=codec, plain=len(plain))
+        finally:
+            with self._lock:
+                self._writing[id(builder)] -= 1
+                self._idle.notify_all()
+        if full is not None:
+            self._seal_and_put(full, last=False)
+
+    def _seal_and_put(self, builder: PackBuilder, *, last: bool) -> None:
+        with self._lock:
+            while self._writing.get(id(builder), 0):
+                self._idle.wait()
+            self._writing.pop(id(builder), None)
+        pack = builder.seal(self._keyring.index_secret, self._keyring.root.vault_id, last=last)
+        self._store.put(names.pack_name(pack.digest), pack.data)
+        with self._lock:
+            self.added_bytes += len(pack.data)
+            self._packs.append(_Own(pack.contents, pack.front, pack.digest))
+        if self._on_pack is not None:
+            self._on_pack()
+
+    # ---- finishing
+
+    @property
+    def packs(self) -> list[bytes]:
+        """Short names of the packs put so far."""
+        with self._lock:
+            return [b"p" + own.digest for own in self._packs]
+
+    def flush(self) -> None:
+        """Wait until everything that was handed over stands in the store."""
+        while self._bundles:
+            self._flush_bundle(next(iter(self._bundles)))
+        while self._jobs:
+            self._reap()
+        builder, self._builder = self._builder, None
+        if builder is not None and len(builder):
+            self._seal_and_put(builder, last=True)
+
+    def abandon(self) -> None:
+        """Stop early: wait for what runs, and put the open pack if that still works."""
+        for future, _ in self._jobs:
+            future.cancel()
+        for future, _ in self._jobs:
+            if not future.cancelled():
+                with contextlib.suppress(Exception):
+                    future.result()
+        self._jobs.clear()
+
+    def finish(self, condemned: dict[bytes, tuple[int, int]] | None = None) -> Uploaded:
+        """
+        Put what is left and the index of this run.
+
+        Packs that were condemned meanwhile are left out.
+        """
+        self.flush()
+        gone = condemned or {}
+        packs = [own for own in self._packs if b"p" + own.digest not in gone]
+        if len(packs) == 1:
+            short = b"p" + packs[0].digest
+            return Uploaded([short], [short])
+        if not packs:
+            return Uploaded([], [])
+        contents: dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]] = {}
+        keep: dict[bytes, Domain] = {}
+        for own in packs:
+            for domain, generation, rows, members in own.contents:
+                holder = keep.setdefault(domain.id, domain)
+                contents.setdefault(holder, []).append(
+                    (own.digest, own.front, generation, rows, members)
+                )
+        data = build_index(self._keyring.index_secret, self._keyring.root.vault_id, contents)
+        digest = names.content_hash(data)
+        self._store.put(names.index_name(digest), data)
+        self.added_bytes += len(data)
+        return Uploaded([b"i" + digest], [b"p" + own.digest for own in packs])
+
+    # ---- losing races
+
+    def lost(self, state: State) -> bool:
+        """Tell whether any pack that was put or is relied on is condemned."""
+        condemned = state.condemned
+        return any(name in condemned for name in self.relied) or any(
+            b"p" + own.digest in condemned for own in self._packs
+        )
+
+    def drop_condemned(self, state: State) -> None:
+        """Forget the own packs that are condemned, and rely on no condemned one any more."""
+        self.relied = {name for name in self.relied if name not in state.condemned}
+        kept = []
+        for own in self._packs:
+            if b"p" + own.digest not in state.condemned:
+                kept.append(own)
+                continue
+            for domain, _generation, rows, members in own.contents:
+                mine = self._mine.get(domain.id, set())
+                for row, parts in zip(rows, members, strict=True):
+                    mine.discard(row.id)
+                    mine.difference_update(chunk_id for chunk_id, _ in MEMBER.iter_unpack(parts))
+        self._packs = kept
+
+    def own_places(self) -> dict[bytes, dict[bytes, Place]]:
+        """Give, per domain id, where this run has put its chunks."""
+        found: dict[bytes, dict[bytes, Place]] = {}
+        for own in self._packs:
+            short = b"p" + own.digest
+            for domain, generation, rows, members in own.contents:
+                places = found.setdefault(domain.id, {})
+                for row, parts in zip(rows, members, strict=True):
+                    places.update(places_of(blob_of(row, short, own.front, generation), parts))
+        return found
+
+    # ---- resuming
+
+    def adopt(self, short: bytes, front: int, directory: PackDirectory) -> None:
+        """
+        Take over a pack that an interrupted run has put.
+
+        It is indexed with this run's own; blocks of domains whose keys are not
+        at hand stay behind.
+        """
+        contents = []
+        for block in directory.blocks:
+            try:
+                domain = self._keyring.by_id(block.domain)
+            except NotFoundError:
+                continue
+            rows, members = [], []
+            mine = self._mine.setdefault(domain.id, set())
+            plain = domain.open_block(block.data, block.generation)
+            for row, parts in decode_block(plain):
+                rows.append(row)
+                members.append(parts)
+                mine.update(
+                    chunk_id for chunk_id, _ in places_of(blob_of(row, short, front, 0), parts)
+                )
+            contents.append((domain, block.generation, rows, members))
+        self._packs.append(_Own(tuple(contents), front, short[1:]))

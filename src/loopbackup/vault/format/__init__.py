@@ -1,0 +1,1 @@
+"""What bytes mean: names, sealed objects, blobs, packs, index, records. No I/O."""

@@ -1,0 +1,98 @@
+"""The object ``vault``: header fields in clear, then record 0."""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ...errors import FormatError, NewerFormat
+from . import codec
+from .names import content_hash
+from .seal import FORMAT, SUITE, expect_magic
+
+__all__ = ["Header", "header_hash", "join_header", "split_header"]
+
+MAGIC: Final = b"LBKVLT1"
+MAX_HEADER_BYTES: Final = 65_536
+_LENGTH: Final = struct.Struct("<I")
+
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    What must be known before any key; a msgpack map with these names as keys.
+
+    Its hash stands in record 0 and in every keyring root, so a store that
+    alters it is found out as soon as a credential opens.
+    """
+
+    format: Count
+    suite: Count
+    vault_id: Bytes16
+    created_us: Count
+    """Microseconds since 1970-01-01 UTC, by the creator's clock."""
+    authority: Bytes32
+    """Ed25519 public key that certifies writers."""
+    chunk_min: Annotated[int, Meta(ge=64, le=16 << 20)] = 131_072
+    chunk_max: Annotated[int, Meta(ge=64, le=16 << 20)] = 4_194_304
+    chunk_jump: Annotated[int, Meta(ge=16, le=16 << 20)] = 480
+    chunk_t_cut: Annotated[int, Meta(ge=1)] = 749_133_922_391_381
+    chunk_t_jump: Annotated[int, Meta(ge=2)] = 577_209_886_225_814_869
+    pack_size: Annotated[int, Meta(ge=65_536, le=1 << 28)] = 32 << 20
+    bundle_size: Annotated[int, Meta(ge=4096, le=16 << 20)] = 1 << 20
+    grace_s: Annotated[int, Meta(ge=0, le=10 * 365 * 86_400)] = 86_400
+    single_writer: bool = False
+
+
+class _Version(Struct):
+    format: Count
+    suite: Count
+
+
+def header_hash(raw: bytes) -> bytes:
+    """Give the hash of the encoded header fields, without record 0."""
+    return content_hash(raw)
+
+
+def join_header(header: Header, record: bytes) -> bytes:
+    """Encode the object ``vault``."""
+    raw = codec.encode(header)
+    return b"".join((MAGIC, _LENGTH.pack(len(raw)), raw, record))
+
+
+def split_header(data: bytes) -> tuple[Header, bytes, bytes]:
+    """
+    Parse the object ``vault``.
+
+    Returns:
+        The header, its raw bytes, and the bytes of record 0.
+
+    Raises:
+        FormatError: Not a vault, or its header is damaged.
+        NewerFormat: Written by a newer library.
+    """
+    expect_magic(data, MAGIC, "vault")
+    start = len(MAGIC) + _LENGTH.size
+    if len(data) < start:
+        raise FormatError("the vault's header is cut short")
+    (size,) = _LENGTH.unpack_from(data, len(MAGIC))
+    if size > MAX_HEADER_BYTES or start + size > len(data):
+        raise FormatError("the vault's header is cut short")
+    raw = bytes(data[start : start + size])
+    try:
+        version = msgspec.msgpack.decode(raw, type=_Version)
+        if version.format > FORMAT or version.suite > SUITE:
+            raise NewerFormat(
+                f"this vault has format {version.format}, suite {version.suite}; "
+                f"this library knows {FORMAT} and {SUITE}. Update loopbackup"
+            )
+        header = msgspec.msgpack.decode(raw, type=Header)
+    except msgspec.DecodeError as exc:
+        raise FormatError(f"the vault's header is damaged: {exc}") from exc
+    return header, raw, bytes(data[start + size :])

@@ -1,0 +1,79 @@
+"""
+Names of stored objects.
+
+They hold ``[0-9a-z/-]`` only and say nothing about anyone. Numbers have
+twenty digits so that byte order is number order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from blake3 import blake3
+
+__all__ = [
+    "HEADER",
+    "content_hash",
+    "index_name",
+    "list_name",
+    "pack_name",
+    "record_name",
+    "root_name",
+    "shard_name",
+    "slot_name",
+    "summary_name",
+]
+
+HEADER: Final = "vault"
+LEDGER: Final = "ledger/"
+PACKS: Final = "packs/"
+INDEX: Final = "index/"
+LISTS: Final = "lists/"
+SHARDS: Final = "keys/shard/"
+SUMMARY: Final = "summary/"
+
+
+def content_hash(data: bytes | bytearray | memoryview) -> bytes:
+    """Give the 32-byte BLAKE3 hash that content-named objects are named by."""
+    return blake3(data).digest()
+
+
+def record_name(index: int) -> str:
+    """Name ledger record *index*, the first being 0."""
+    return f"{LEDGER}{index:020d}"
+
+
+def summary_name(size: int, digest: bytes) -> str:
+    """Name the summary of the first *size* records."""
+    return f"{SUMMARY}{size:020d}-{digest.hex()}"
+
+
+def pack_name(digest: bytes) -> str:
+    """Name the pack whose bytes hash to *digest*."""
+    text = digest.hex()
+    return f"{PACKS}{text[:2]}/{text}"
+
+
+def index_name(digest: bytes) -> str:
+    """Name the index object whose bytes hash to *digest*."""
+    return INDEX + digest.hex()
+
+
+def list_name(digest: bytes) -> str:
+    """Name the list object whose bytes hash to *digest*."""
+    return LISTS + digest.hex()
+
+
+def shard_name(digest: bytes) -> str:
+    """Name the keyring shard whose bytes hash to *digest*."""
+    return SHARDS + digest.hex()
+
+
+def root_name(epoch: bytes) -> str:
+    """Name the keyring root of *epoch*."""
+    return f"keys/{epoch.hex()}/root"
+
+
+def slot_name(epoch: bytes, slot: bytes) -> str:
+    """Name a key slot of *epoch*."""
+    return f"keys/{epoch.hex()}/slot-{slot.hex()}"

@@ -1,0 +1,362 @@
+"""
+Ledger records: a signed frame in clear, then sealed bodies.
+
+A frame names nobody: people, names and reasons stand in the bodies. Frame and
+signature together are one leaf of an RFC 6962 Merkle tree, so a record whose
+bodies can no longer be opened still verifies.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Any, Final
+
+import msgspec
+from attrs import frozen
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from msgspec import Meta, Struct
+
+from ...errors import DamagedData, NewerFormat
+from . import codec
+from .header import Bytes16, Bytes32, Count
+from .names import content_hash
+
+__all__ = [
+    "FACTS",
+    "ROLES",
+    "BodyRef",
+    "Certificate",
+    "Frame",
+    "Record",
+    "encode_record",
+    "parse_record",
+    "sign_certificate",
+    "verify_certificate",
+    "verify_record",
+]
+
+MAGIC: Final = b"LBKREC1"
+VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 65_536
+MAX_BODIES: Final = 16
+MAX_BODY_BYTES: Final = 16 << 20
+_LENGTH: Final = struct.Struct("<I")
+_SIGNATURE: Final = 64
+
+Names = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
+"""Concatenated names: one letter of kind (p, i, l) and 32 bytes of hash each."""
+Domains = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
+"""Concatenated 16-byte domain ids."""
+
+
+class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What the authority lets a writer do."""
+
+    writer: Bytes16
+    key: Bytes32
+    roles: Annotated[list[str], Meta(max_length=8)]
+    signature: bytes = b""
+
+
+class BodyRef(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """
+    Whose key opens a body, and the hash of its bytes.
+
+    ``key`` is ``audit`` (``ref``: the month, ``2026-11``), ``meta`` (``ref``
+    empty) or ``domain`` (``ref``: the domain id).
+    """
+
+    key: Annotated[str, Meta(max_length=16)]
+    ref: Annotated[bytes, Meta(max_length=32)]
+    hash: Bytes32
+
+
+class Frame(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The part of a record that everybody can read; at most 64 KiB."""
+
+    version: Count
+    index: Count
+    commit: Bytes16
+    """Random; the same over all attempts at one logical commit."""
+    tree: Bytes32
+    """Merkle tree head over the records before this one."""
+    epoch: Bytes16
+    root: Bytes32
+    """Hash of the keyring root of that epoch."""
+    writer: Bytes16
+    at_us: int
+    kind: Annotated[str, Meta(max_length=32)]
+    bodies: Annotated[list[BodyRef], Meta(max_length=MAX_BODIES)]
+    facts: msgspec.Raw
+
+
+# ---- facts, one struct a kind; all are arrays
+
+
+class Facts(Struct, array_like=True, forbid_unknown_fields=True):
+    """Base of the clear facts of a record."""
+
+
+class Created(Facts):
+    """Record 0: the vault exists."""
+
+    header_hash: Bytes32
+    salt: Bytes32
+    """Mixed into every slot of the first epoch."""
+    house: Certificate
+    slots: list[tuple[bytes, str]]
+    shards: list[tuple[int, bytes]]
+    none_domain: Bytes16
+    """Domain of what is about nobody."""
+    location: str | None = None
+    """Where the bytes lie, as declared."""
+
+
+class DomainsAdded(Facts):
+    """Keyring shards were replaced by ones with more domains."""
+
+    changes: list[tuple[int, bytes, bytes]]
+    """Shard number, hash it replaces (empty: none), new hash."""
+    added: Domains = b""
+    added_list: bytes = b""
+
+
+class SnapshotCommitted(Facts):
+    """A snapshot exists from here on."""
+
+    snapshot: Bytes16
+    root: Bytes32
+    """Chunk id of the snapshot root in the meta domain."""
+    base: Count
+    """Size of the ledger when the run began."""
+    segments: Names
+    packs: Names = b""
+    packs_list: bytes = b""
+    domains: Domains = b""
+    domains_list: bytes = b""
+    runs: Annotated[bytes, Meta(max_length=4096)] = b""
+    """Concatenated 16-byte run ids whose claims end: this run's, and those it took over."""
+
+
+class Forgotten(Facts):
+    """Snapshots are gone for every reader; their bytes go with the next prune."""
+
+    snapshots: Annotated[list[Bytes16], Meta(max_length=2048)]
+
+
+class Pruned(Facts):
+    """Names are condemned for ever, and index segments replaced."""
+
+    condemned: Names = b""
+    condemned_list: bytes = b""
+    old_segments: Names = b""
+    old_segments_list: bytes = b""
+    new_segments: Names = b""
+    packs: Names = b""
+    packs_list: bytes = b""
+
+
+class Swept(Facts):
+    """What was condemned up to a record is deleted from one store, but for ``kept``."""
+
+    store: Bytes16
+    upto: Count
+    kept: Names = b""
+
+
+class Summarised(Facts):
+    """A summary of the first ``size`` records counts from here on."""
+
+    size: Count
+    hash: Bytes32
+    tree: Bytes32
+    digest: Bytes32
+
+
+class Checked(Facts):
+    """A check ran."""
+
+    problems: Count
+    data: float
+    """Share of the bytes that were read: 0 is structure only, 1 all."""
+
+
+class Claimed(Facts):
+    """A run says which packs it has put and which it relies on."""
+
+    run: Bytes16
+    packs: Names
+    packs_list: bytes = b""
+    final: bool = False
+    """The run has stopped; whoever comes next may take its packs over."""
+
+
+class RunEnded(Facts):
+    """A claim ends without a snapshot: given up, or lapsed."""
+
+    run: Bytes16
+
+
+class Looked(Facts):
+    """Somebody restored or read; who and what stands in the body."""
+
+    snapshot: bytes = b""
+    count: Count = 1
+
+
+class Refused(Facts):
+    """A gate refused; gathered, so ``count`` may be more than one."""
+
+    count: Count = 1
+
+
+class WriterEnrolled(Facts):
+    """A writer may sign from here on."""
+
+    certificate: Certificate
+
+
+FACTS: Final[dict[str, type[Facts]]] = {
+    "created": Created,
+    "domains": DomainsAdded,
+    "snapshot": SnapshotCommitted,
+    "forget": Forgotten,
+    "prune": Pruned,
+    "swept": Swept,
+    "summary": Summarised,
+    "check": Checked,
+    "claim": Claimed,
+    "run-failed": RunEnded,
+    "claim-lapsed": RunEnded,
+    "restore": Looked,
+    "read": Looked,
+    "refused": Refused,
+    "writer": WriterEnrolled,
+}
+
+ROLES: Final[dict[str, str]] = {
+    "created": "admin",
+    "domains": "writer",
+    "snapshot": "writer",
+    "claim": "writer",
+    "run-failed": "writer",
+    "forget": "maintainer",
+    "prune": "maintainer",
+    "swept": "maintainer",
+    "summary": "maintainer",
+    "check": "maintainer",
+    "claim-lapsed": "maintainer",
+    "restore": "reader",
+    "read": "reader",
+    "refused": "reader",
+    "writer": "admin",
+}
+"""The role that a kind needs; every enrolled writer is a reader."""
+
+ALL_ROLES: Final = ["reader", "writer", "maintainer", "admin"]
+
+
+@frozen
+class Record:
+    """A parsed record: nothing about it is believed before it is verified."""
+
+    frame: Frame
+    leaf: bytes
+    """Frame and signature, the leaf of the Merkle tree."""
+    bodies: tuple[bytes, ...]
+
+    def facts(self) -> Any:
+        """Decode the clear facts; DamagedData when they are not of their kind."""
+        return codec.decode(bytes(self.frame.facts), FACTS[self.frame.kind])
+
+
+def _signed(vault_id: bytes, frame: bytes) -> bytes:
+    return b"loopbackup/v1/record\0" + vault_id + frame
+
+
+def encode_record(
+    frame: Frame, bodies: tuple[bytes, ...], *, vault_id: bytes, key: Ed25519PrivateKey
+) -> bytes:
+    """Encode and sign a record."""
+    raw = codec.encode(frame)
+    if len(raw) > MAX_FRAME_BYTES:
+        raise DamagedData(f"a frame of {len(raw)} bytes is over the bound")
+    parts = [MAGIC, _LENGTH.pack(len(raw)), raw, key.sign(_signed(vault_id, raw))]
+    for body in bodies:
+        parts += [_LENGTH.pack(len(body)), body]
+    return b"".join(parts)
+
+
+def parse_record(data: bytes, index: int) -> Record:
+    """
+    Parse a record by its bytes alone; no signature is checked.
+
+    Raises:
+        NewerFormat: Its version is beyond this library.
+        DamagedData: Anything else is off; such a record is void.
+    """
+    start = len(MAGIC) + _LENGTH.size
+    if len(data) < start or data[: len(MAGIC) - 1] != MAGIC[:-1]:
+        raise DamagedData("these bytes are no ledger record")
+    if data[: len(MAGIC)] != MAGIC:
+        raise NewerFormat(f"ledger record {index} is of a newer format; update loopbackup")
+    (size,) = _LENGTH.unpack_from(data, len(MAGIC))
+    end = start + size
+    if size > MAX_FRAME_BYTES or end + _SIGNATURE > len(data):
+        raise DamagedData("a ledger record is cut short or over-long")
+    raw = data[start:end]
+    frame = codec.decode(raw, Frame)
+    if frame.index != index:
+        raise DamagedData("a ledger record stands at another number")
+    bodies, at = [], end + _SIGNATURE
+    for ref in frame.bodies:
+        if at + _LENGTH.size > len(data):
+            raise DamagedData("a ledger record is cut short")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        body = data[at : at + length]
+        at += length
+        if length > MAX_BODY_BYTES or len(body) != length or content_hash(body) != ref.hash:
+            raise DamagedData("a body of a ledger record is not the one that its frame names")
+        bodies.append(body)
+    if at != len(data):
+        raise DamagedData("a ledger record has bytes behind its end")
+    return Record(frame, data[start : end + _SIGNATURE], tuple(bodies))
+
+
+def verify_record(record: Record, *, vault_id: bytes, public_key: bytes) -> bool:
+    """Tell whether the writer with *public_key* signed *record*."""
+    raw, signature = record.leaf[:-_SIGNATURE], record.leaf[-_SIGNATURE:]
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _signed(vault_id, raw))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _certified(vault_id: bytes, certificate: Certificate) -> bytes:
+    plain = Certificate(certificate.writer, certificate.key, certificate.roles)
+    return b"loopbackup/v1/certificate\0" + vault_id + codec.encode(plain)
+
+
+def sign_certificate(
+    certificate: Certificate, *, vault_id: bytes, authority: Ed25519PrivateKey
+) -> Certificate:
+    """Give *certificate* signed by the authority."""
+    signature = authority.sign(_certified(vault_id, certificate))
+    return Certificate(certificate.writer, certificate.key, certificate.roles, signature)
+
+
+def verify_certificate(certificate: Certificate, *, vault_id: bytes, authority: bytes) -> bool:
+    """Tell whether the authority signed *certificate*."""
+    try:
+        Ed25519PublicKey.from_public_bytes(authority).verify(
+            certificate.signature, _certified(vault_id, certificate)
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True

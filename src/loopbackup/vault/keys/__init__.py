@@ -1,0 +1,1 @@
+"""Who can read what: credentials, slots, the keyring, domains."""

@@ -1,0 +1,222 @@
+"""
+What opens a vault: a passphrase or a key file.
+
+Each gives a 32-byte seed of an X25519+ML-KEM-768 key pair, so that a slot can
+be moved to another epoch knowing its public key alone.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import re
+import subprocess
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, Self, runtime_checkable
+
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from msgspec import Meta, Struct
+
+from ...errors import AlreadyExistsError, CredentialError, DamagedData, InputError
+
+__all__ = ["Credential", "KeyFile", "Passphrase", "SlotParams"]
+
+
+class SlotParams(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """
+    What a credential needs to find its seed again; stands in clear in the slot.
+
+    The Argon2id parameters are bounded, so that a hostile slot cannot ask for
+    more than 1 GiB.
+    """
+
+    salt: Annotated[bytes, Meta(max_length=64)] = b""
+    memory_kib: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
+    passes: Annotated[int, Meta(ge=0, le=16)] = 0
+    lanes: Annotated[int, Meta(ge=0, le=16)] = 0
+
+
+@runtime_checkable
+class Credential(Protocol):
+    """Something that opens a slot."""
+
+    @property
+    def kind(self) -> str:
+        """Which slots it may open: ``passphrase`` or ``keyfile``."""
+        ...
+
+    def new_params(self) -> SlotParams:
+        """Choose parameters for a new slot."""
+        ...
+
+    def seed(self, params: SlotParams) -> bytes:
+        """
+        Give the 32-byte seed for a slot with *params*.
+
+        Raises:
+            CredentialError: It cannot be read.
+        """
+        ...
+
+
+class Passphrase:
+    """
+    A secret that people type or a machine keeps.
+
+    Args:
+        secret: At least one character; compared after Unicode NFC.
+        strength: ``"default"`` costs 64 MiB and about 0.1 s a try (RFC 9106,
+            second recommended option), ``"high"`` 256 MiB and about 0.4 s.
+            It holds for slots made with it; opening follows the slot.
+
+    Raises:
+        InputError: The secret is empty.
+    """
+
+    kind = "passphrase"
+
+    def __init__(self, secret: str, *, strength: Literal["default", "high"] = "default") -> None:
+        if not secret:
+            raise InputError("a passphrase cannot be empty")
+        if strength not in ("default", "high"):
+            raise InputError('strength is "default" or "high"')
+        self._secret = unicodedata.normalize("NFC", secret).encode("utf-8", "surrogateescape")
+        self._memory_kib = (64 if strength == "default" else 256) * 1024
+
+    @classmethod
+    def from_env(cls, name: str) -> Self:
+        """Read it from an environment variable."""
+        secret = os.environ.get(name)
+        if not secret:
+            raise CredentialError(f"the environment variable {name} is not set or empty")
+        return cls(secret)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read it from the first line of a file."""
+        try:
+            lines = Path(path).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise CredentialError("the passphrase file cannot be read", path=str(path)) from exc
+        if not lines or not lines[0]:
+            raise CredentialError("the passphrase file is empty", path=str(path))
+        return cls(lines[0])
+
+    @classmethod
+    def from_command(cls, *argv: str) -> Self:
+        """Run a command, such as a password manager's, and take its first line."""
+        try:
+            done = subprocess.run(  # noqa: S603 - the host names the command; no shell
+                argv, stdout=subprocess.PIPE, check=True, text=True
+            )
+        except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as exc:
+            raise CredentialError("the passphrase command failed") from exc
+        lines = done.stdout.splitlines()
+        if not lines or not lines[0]:
+            raise CredentialError("the passphrase command printed nothing")
+        return cls(lines[0])
+
+    @classmethod
+    def prompt(cls, text: str = "Passphrase of the vault: ") -> Self:
+        """Ask the person at the terminal."""
+        return cls(getpass.getpass(text))
+
+    def new_params(self) -> SlotParams:
+        """Choose a fresh salt."""
+        return SlotParams(os.urandom(16), self._memory_kib, 3, 4)
+
+    def seed(self, params: SlotParams) -> bytes:
+        """Stretch the secret with Argon2id (RFC 9106)."""
+        if len(params.salt) < 16 or params.memory_kib < 19 * 1024 or params.passes < 1:
+            raise DamagedData("a passphrase slot asks for parameters that are too weak")
+        return Argon2id(
+            salt=params.salt,
+            length=32,
+            iterations=params.passes,
+            lanes=params.lanes,
+            memory_cost=params.memory_kib,
+        ).derive(self._secret)
+
+    def __repr__(self) -> str:
+        return "Passphrase(...)"
+
+
+_KEYFILE = re.compile(r"loopbackup-key-1 ([0-9a-f]{64}) ([0-9a-f]{8})\s*")
+
+
+class KeyFile:
+    """
+    A file that holds 32 random bytes. Whoever can read it can open the vault.
+
+    Args:
+        path: Where it lies; it is read when a vault is opened.
+    """
+
+    kind = "keyfile"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def generate(cls, path: str | os.PathLike[str]) -> Self:
+        """
+        Write a new key file, readable by its owner only.
+
+        Raises:
+            AlreadyExistsError: Something stands there; it is left alone.
+        """
+        key = os.urandom(32).hex()
+        text = f"loopbackup-key-1 {key} {_checksum(key)}\n"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise AlreadyExistsError("the key file exists already", path=str(path)) from None
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        return cls(path)
+
+    def new_params(self) -> SlotParams:
+        """Choose nothing: the file is random enough."""
+        return SlotParams()
+
+    def seed(self, params: SlotParams) -> bytes:
+        """Read the file."""
+        try:
+            with open(self.path, encoding="ascii") as file:
+                match = _KEYFILE.fullmatch(file.read(1024))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise CredentialError("the key file cannot be read", path=str(self.path)) from exc
+        if match is None or _checksum(match[1]) != match[2]:
+            raise CredentialError("this is no key file, or it is damaged", path=str(self.path))
+        return bytes.fromhex(match[1])
+
+    def __repr__(self) -> str:
+        return f"KeyFile({str(self.path)!r})"
+
+
+class Seed:
+    """A raw 32-byte seed, for tests of hosts: no key stretching, no file."""
+
+    kind = "keyfile"
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+
+    def new_params(self) -> SlotParams:
+        """Choose nothing."""
+        return SlotParams()
+
+    def seed(self, params: SlotParams) -> bytes:
+        """Give the seed."""
+        return self._seed
+
+    def __repr__(self) -> str:
+        return "Seed(...)"
+
+
+def _checksum(key: str) -> str:
+    return hashlib.sha256(b"loopbackup-key-1 " + key.encode()).hexdigest()[:8]

@@ -1,0 +1,194 @@
+"""The keyring root of an epoch: the one object that a credential unlocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Protocol
+
+from attrs import frozen
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Meta, Struct
+
+from ...errors import CredentialError, DamagedData, NotFoundError
+from ..format import codec, names, seal
+from ..format.header import Bytes16, Bytes32
+from ..store.seam import StoreSeam
+from .credentials import Credential
+from .shards import SHARDS
+from .slots import MAX_SLOTS, SlotContext, decode_slot, open_slot
+
+__all__ = ["KeyState", "Root", "Signer", "Unlocked", "encode_root", "new_root", "unlock"]
+
+
+class KeyState(Protocol):
+    """What the keyring has to know of the ledger's fold."""
+
+    @property
+    def vault_id(self) -> bytes:
+        """Sixteen bytes."""
+        ...
+
+    @property
+    def epoch(self) -> bytes:
+        """Name of the current epoch."""
+        ...
+
+    @property
+    def salt(self) -> bytes:
+        """Salt of the epoch's slots."""
+        ...
+
+    @property
+    def root(self) -> bytes:
+        """Hash of the epoch's keyring root."""
+        ...
+
+    @property
+    def none_domain(self) -> bytes:
+        """Domain of what is about nobody."""
+        ...
+
+    @property
+    def slots(self) -> Sequence[tuple[bytes, str]]:
+        """(id, kind) of every slot."""
+        ...
+
+    @property
+    def shards(self) -> Mapping[int, bytes]:
+        """Number -> hash of the current shard objects."""
+        ...
+
+
+@frozen
+class Signer:
+    """Who signs ledger records: a writer id, its Ed25519 key, its roles."""
+
+    writer: bytes
+    key: Ed25519PrivateKey
+    roles: frozenset[str]
+
+
+class Secrets(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Random secrets that are carried over every epoch."""
+
+    audit: Bytes32
+    index: Bytes32
+    meta: Bytes32
+    suppression: Bytes32
+    shard_choice: Bytes32
+
+
+class Root(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What the epoch's root key opens."""
+
+    vault_id: Bytes16
+    epoch: Bytes16
+    header_hash: Bytes32
+    shard_keys: Annotated[bytes, Meta(min_length=32 * SHARDS, max_length=32 * SHARDS)]
+    slots: Annotated[list[tuple[bytes, str, bytes]], Meta(max_length=MAX_SLOTS)]
+    """(slot id, kind, public key)."""
+    house_writer: Bytes16
+    house_key: Bytes32
+    """Ed25519 seed that this epoch's full credentials sign with."""
+    authority_key: Bytes32
+    """Ed25519 seed that certifies writers."""
+    secrets: Secrets
+
+    def shard_key(self, number: int) -> bytes:
+        """Give the key that shard *number* is sealed under."""
+        return self.shard_keys[32 * number : 32 * number + 32]
+
+    def signer(self, roles: frozenset[str]) -> Signer:
+        """Give the house key as a signer."""
+        key = Ed25519PrivateKey.from_private_bytes(self.house_key)
+        return Signer(self.house_writer, key, roles)
+
+
+def new_root(vault_id: bytes, header_hash: bytes, authority_key: bytes) -> Root:
+    """Make the root of a new vault's first epoch, without slots."""
+    secrets = Secrets(*(os.urandom(32) for _ in range(5)))
+    return Root(
+        vault_id,
+        os.urandom(16),
+        header_hash,
+        os.urandom(32 * SHARDS),
+        [],
+        os.urandom(16),
+        os.urandom(32),
+        authority_key,
+        secrets,
+    )
+
+
+def encode_root(root: Root, root_key: bytes) -> bytes:
+    """Seal a root under its epoch's root key."""
+    key = seal.derive(root_key, "root", root.vault_id + root.epoch)
+    return seal.seal(key, seal.Kind.ROOT, root.vault_id, codec.encode(root), pad=4096)
+
+
+@frozen
+class Unlocked:
+    """A root, and the slot that opened it."""
+
+    root: Root
+    slot: bytes
+
+
+def unlock(
+    store: StoreSeam, state: KeyState, header_hash: bytes, credential: Credential
+) -> Unlocked:
+    """
+    Open the current epoch with *credential*.
+
+    Raises:
+        CredentialError: It opens no slot. Nothing else was read.
+        DamagedData: A slot or the root is missing, altered, or not the one
+            that the ledger names.
+
+    Cost: one key stretching for each passphrase slot that is tried.
+    """
+    context = SlotContext(state.vault_id, state.epoch, state.salt)
+    missing = 0
+    for slot_id, kind in state.slots:
+        if kind != credential.kind:
+            continue
+        try:
+            slot = decode_slot(store.get(names.slot_name(state.epoch, slot_id)))
+        except NotFoundError:
+            missing += 1
+            continue
+        if slot.id != slot_id or slot.kind != kind:
+            raise DamagedData("a key slot stands where another one belongs", kind="swapped")
+        root_key = open_slot(slot, credential, context)
+        if root_key is not None:
+            return Unlocked(_open_root(store, state, header_hash, root_key), slot_id)
+    if missing:
+        raise DamagedData(f"{missing} key slot(s) that the ledger names are missing")
+    kinds = ", ".join(_count(state, kind) for kind in sorted({k for _, k in state.slots}))
+    what = "passphrase" if credential.kind == "passphrase" else "key file"
+    raise CredentialError(
+        f"the {what} opens no slot of vault {state.vault_id.hex()[:8]} ({kinds}). "
+        "No data was read.",
+        vault=state.vault_id.hex(),
+    )
+
+
+def _count(state: KeyState, kind: str) -> str:
+    number = sum(k == kind for _, k in state.slots)
+    return f"{number} {kind} slot" + ("s" if number != 1 else "")
+
+
+def _open_root(store: StoreSeam, state: KeyState, header_hash: bytes, root_key: bytes) -> Root:
+    name = names.root_name(state.epoch)
+    try:
+        data = store.get(name)
+    except NotFoundError:
+        raise DamagedData("the keyring root is missing", object=name) from None
+    if names.content_hash(data) != state.root:
+        raise DamagedData("the keyring root is not the one that the ledger names", object=name)
+    key = seal.derive(root_key, "root", state.vault_id + state.epoch)
+    root = codec.decode(seal.open_sealed(key, seal.Kind.ROOT, state.vault_id, data), Root)
+    if root.header_hash != header_hash or root.epoch != state.epoch:
+        raise DamagedData("the vault's header was altered or replaced", object=names.HEADER)
+    return root

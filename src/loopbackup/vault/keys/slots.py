@@ -1,0 +1,164 @@
+"""
+Key slots: each gives the epoch's root key to one credential.
+
+A slot is sealed to a public key (HPKE, RFC 9180, X25519+ML-KEM-768), and its
+key also takes in the epoch's salt, which stands in a ledger record: key
+objects of an epoch that was never committed open nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Annotated, Final
+
+from attrs import frozen
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Meta, Struct
+
+from ...errors import CredentialError, DamagedData
+from ..format import codec, seal
+from ..format.seal import expect_magic
+from .credentials import Credential, SlotParams
+
+__all__ = ["Slot", "SlotContext", "decode_slot", "encode_slot", "make_slot", "open_slot"]
+
+MAGIC: Final = b"LBKSLT1"
+MAX_SLOTS: Final = 64
+MAX_SLOT_BYTES: Final = 65_536
+_MLKEM_PUBLIC: Final = 1184
+_SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+class Slot(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A slot on disk."""
+
+    id: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    kind: Annotated[str, Meta(max_length=16)]
+    params: SlotParams
+    public_key: Annotated[bytes, Meta(max_length=2048)]
+    wrapped: Annotated[bytes, Meta(max_length=4096)]
+    """HPKE of 32 random bytes, k1."""
+    box: Annotated[bytes, Meta(max_length=4096)]
+    """The epoch's root key, sealed under a key made of k1 and the epoch's salt."""
+
+
+@frozen
+class SlotContext:
+    """What a slot is bound to."""
+
+    vault_id: bytes
+    epoch: bytes
+    salt: bytes
+
+    def info(self, slot_id: bytes, public_key: bytes) -> bytes:
+        """Give the context string of HPKE and HKDF."""
+        digest = hashlib.sha256(public_key).digest()
+        return b"loopbackup/v1/slot\0" + self.vault_id + self.epoch + slot_id + digest
+
+    def kek(self, k1: bytes, info: bytes) -> bytes:
+        """Derive the key that seals the root key."""
+        return HKDF(hashes.SHA512(), 32, self.salt, info).derive(k1)
+
+
+def _private_key(seed: bytes) -> MLKEM768X25519PrivateKey:
+    """Expand a seed as X-Wing does: SHAKE-256 to an ML-KEM seed and an X25519 key."""
+    expanded = hashlib.shake_256(seed).digest(96)
+    return MLKEM768X25519PrivateKey(
+        mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
+        x25519.X25519PrivateKey.from_private_bytes(expanded[64:]),
+    )
+
+
+def public_key_of(seed: bytes) -> bytes:
+    """Give the 1,216-byte public key of a seed: ML-KEM-768, then X25519."""
+    expanded = hashlib.shake_256(seed).digest(96)
+    kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]).public_key()
+    dh = x25519.X25519PrivateKey.from_private_bytes(expanded[64:]).public_key()
+    return kem.public_bytes_raw() + dh.public_bytes_raw()
+
+
+def _public_key(raw: bytes) -> MLKEM768X25519PublicKey:
+    return MLKEM768X25519PublicKey(
+        mlkem.MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC]),
+        x25519.X25519PublicKey.from_public_bytes(raw[_MLKEM_PUBLIC:]),
+    )
+
+
+def make_slot(credential: Credential, root_key: bytes, context: SlotContext) -> Slot:
+    """Make a slot of *context*'s epoch for *credential*. Cost: one key stretching."""
+    params = credential.new_params()
+    return reseal_slot(
+        os.urandom(8),
+        credential.kind,
+        params,
+        public_key_of(credential.seed(params)),
+        root_key,
+        context,
+    )
+
+
+def reseal_slot(
+    slot_id: bytes,
+    kind: str,
+    params: SlotParams,
+    public_key: bytes,
+    root_key: bytes,
+    context: SlotContext,
+) -> Slot:
+    """Make a slot from its public key alone, as a change of epoch does."""
+    info = context.info(slot_id, public_key)
+    k1 = os.urandom(32)
+    wrapped = _SUITE.encrypt(k1, _public_key(public_key), info)
+    box = seal.seal(context.kek(k1, info), seal.Kind.SLOT, context.vault_id, root_key, pad=64)
+    return Slot(slot_id, kind, params, public_key, wrapped, box)
+
+
+def open_slot(slot: Slot, credential: Credential, context: SlotContext) -> bytes | None:
+    """Give the epoch's root key, or None when *credential* is not this slot's."""
+    info = context.info(slot.id, slot.public_key)
+    try:
+        k1 = _SUITE.decrypt(slot.wrapped, _private_key(credential.seed(slot.params)), info)
+    except InvalidTag:
+        return None
+    except ValueError as exc:
+        raise DamagedData("a key slot is damaged") from exc
+    try:
+        root_key = seal.open_sealed(
+            context.kek(k1, info), seal.Kind.SLOT, context.vault_id, slot.box
+        )
+    except DamagedData as exc:
+        if exc.kind == "commitment":
+            raise CredentialError(
+                "the credential fits a key slot of another state of this vault; "
+                "the slot or the ledger was replaced",
+                kind="stale_slot",
+            ) from exc
+        raise
+    if len(root_key) != 32:
+        raise DamagedData("a key slot holds no root key")
+    return root_key
+
+
+def encode_slot(slot: Slot) -> bytes:
+    """Encode a slot object."""
+    return MAGIC + codec.encode(slot)
+
+
+def decode_slot(data: bytes) -> Slot:
+    """Decode a slot object; DamagedData or NewerFormat when it is none."""
+    expect_magic(data, MAGIC, "key slot")
+    if len(data) > MAX_SLOT_BYTES:
+        raise DamagedData("a key slot is over-long")
+    return codec.decode(data[len(MAGIC) :], Slot)

@@ -1,0 +1,1 @@
+"""The only mutable truth: records in one total order, and their fold."""

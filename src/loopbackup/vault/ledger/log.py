@@ -1,0 +1,464 @@
+"""
+The ledger as a client sees it: folding, committing, and knowing when it lies.
+
+One loop serves every commit: fold to the head, let the intent look at the
+state, create the next record exclusively. A record number belongs to whoever
+creates it first; nothing else decides, neither clock nor lock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+from attrs import field, frozen
+
+from ...errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DamagedData,
+    FormatError,
+    InputError,
+    NotFoundError,
+    RollbackDetected,
+    StoreError,
+)
+from ..format import codec, names
+from ..format import record as rec
+from ..format.header import Header
+from ..format.record import BodyRef, Record
+from ..keys.root import Signer
+from ..store.seam import StoreSeam
+from .memory import Head, LocalMemory
+from .state import State, split_names
+
+__all__ = ["Body", "Draft", "Intent", "Log", "Rebuild", "Simple", "put_list"]
+
+SUMMARY_EVERY = 64
+SUMMARY_MAGIC = b"LBKSUM1"
+LIST_MAGIC = b"LBKLST1"
+_LIST_HEAD = len(LIST_MAGIC) + 16
+
+
+@frozen
+class Body:
+    """A sealed body: whose key opens it, and its bytes."""
+
+    key: str
+    ref: bytes
+    data: bytes
+
+
+@frozen
+class Draft:
+    """What a record will say."""
+
+    kind: str
+    facts: rec.Facts
+    bodies: Sequence[Body] = ()
+
+
+@frozen
+class Rebuild:
+    """The state moved on: ``work`` runs outside the lock, then all is validated again."""
+
+    work: Callable[[State], None]
+
+
+class Intent(Protocol):
+    """One logical commit, over as many attempts as it takes."""
+
+    @property
+    def commit_id(self) -> bytes:
+        """Sixteen random bytes, the same over all attempts."""
+        ...
+
+    def validate(self, state: State) -> Draft | Rebuild | None:
+        """
+        Say what to commit on top of *state*; None when nothing is left to do.
+
+        Raises:
+            LoopbackupError: The commit must not be made.
+        """
+        ...
+
+
+@frozen
+class Simple:
+    """An intent that holds whatever the state is."""
+
+    draft: Draft
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+
+    def validate(self, state: State) -> Draft:
+        """Give the draft."""
+        return self.draft
+
+
+def put_list(store: StoreSeam, payload: bytes) -> bytes:
+    """Store a long list of names and give its hash; readable by every client."""
+    data = LIST_MAGIC + os.urandom(16) + payload
+    digest = names.content_hash(data)
+    store.put(names.list_name(digest), data)
+    return digest
+
+
+def _transient(exc: BaseException) -> bool:
+    return isinstance(exc, StoreError) and exc.transient
+
+
+class Log:
+    """
+    The ledger of one vault. Thread-safe; commits of one process queue.
+
+    ``state`` is the fold up to the last record that this process has seen.
+    """
+
+    def __init__(
+        self,
+        store: StoreSeam,
+        header: Header,
+        first: bytes,
+        *,
+        clock: Callable[[], datetime],
+        memory: LocalMemory,
+    ) -> None:
+        self._store = store
+        self._header = header
+        self._first = first
+        self._clock = clock
+        self._memory = memory
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._listeners: list[Callable[[int, Record], None]] = []
+        self.signer: Signer | None = None
+        self.fresh = False
+        self.state = self._genesis()
+
+    # ---- folding
+
+    def _genesis(self) -> State:
+        state = State(self._header.vault_id, self._header.authority)
+        if state.apply(self._first, self.fetch_list) is None:
+            raise FormatError("the vault's first record is malformed")
+        return state
+
+    def fetch_list(self, digest: bytes) -> bytes:
+        """Read a long list of names; DamagedData when it is missing or altered."""
+        name = names.list_name(digest)
+        try:
+            data = self._store.get(name)
+        except NotFoundError:
+            raise DamagedData("a list that the ledger names is missing", object=name) from None
+        if names.content_hash(data) != digest or data[: len(LIST_MAGIC)] != LIST_MAGIC:
+            raise DamagedData("a list that the ledger names was altered", object=name)
+        return data[_LIST_HEAD:]
+
+    def load(self, *, head: Head | None = None) -> None:
+        """
+        Fold to the head, from the best base at hand, and hold it against memory.
+
+        Raises:
+            RollbackDetected: The store is behind, or another history than, what
+                this host or the caller has seen.
+        """
+        known = [h for h in (head, self._memory.head()) if h is not None]
+        with self._lock:
+            if not self._load_remembered(known) and not self._load_summary(known):
+                self.state = self._genesis()
+                self._ensure_first()
+                self._fold(known)
+            self.fresh = bool(known)
+            self._memory.remember(self.state)
+
+    def _load_remembered(self, known: list[Head]) -> bool:
+        base = self._memory.state(self._header.authority)
+        if base is None or base.vault_id != self._header.vault_id:
+            return False
+        if any(h.size < base.size for h in known):
+            return False
+        self.state = base
+        self._fold(known)
+        return True
+
+    def _load_summary(self, known: list[Head]) -> bool:
+        """Start from a summary that a record of a certified maintainer confirms."""
+        found = sorted((o.key for o in self._store.list(names.SUMMARY)), reverse=True)
+        for name in found[:2]:
+            size = int(name[len(names.SUMMARY) :].split("-")[0])
+            if any(h.size < size for h in known):
+                continue
+            try:
+                data = self._store.get(name)
+                if data[: len(SUMMARY_MAGIC)] != SUMMARY_MAGIC:
+                    continue
+                state = State.decode(data[len(SUMMARY_MAGIC) :], authority=self._header.authority)
+            except (NotFoundError, DamagedData):
+                continue
+            if state.size != size or state.vault_id != self._header.vault_id:
+                continue
+            digest, tree = names.content_hash(data), state.tree.head()
+            confirmed = False
+
+            def listen(
+                _index: int,
+                record: Record,
+                state: State = state,
+                size: int = size,
+                digest: bytes = digest,
+                tree: bytes = tree,
+            ) -> None:
+                nonlocal confirmed
+                if record.frame.kind != "summary":
+                    return
+                facts = record.facts()
+                certificate = state.writers[record.frame.writer]
+                confirmed = confirmed or (
+                    (facts.size, facts.hash, facts.tree) == (size, digest, tree)
+                    and rec.verify_certificate(
+                        certificate,
+                        vault_id=self._header.vault_id,
+                        authority=self._header.authority,
+                    )
+                )
+
+            self.state = state
+            try:
+                self._fold(known, listen)
+            except DamagedData:
+                continue
+            if confirmed:
+                return True
+        return False
+
+    def _ensure_first(self) -> None:
+        """Complete a creation that was cut off between the header and record 0."""
+        name = names.record_name(0)
+        try:
+            if self._store.get(name) != self._first:
+                raise DamagedData("ledger record 0 is not the vault's own", object=name)
+        except NotFoundError:
+            try:
+                self._store.put(name, self._first)
+            except StoreError as exc:
+                if exc.kind not in ("read_only", "denied"):
+                    raise
+
+    def refresh(self) -> bool:
+        """Fold what was committed since; True if anything was."""
+        self.check_process()
+        with self._lock:
+            before = self.state.size
+            self._fold([])
+            moved = self.state.size > before
+            if moved:
+                self._memory.remember(self.state)
+            return moved
+
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child."""
+        if os.getpid() != self._pid:
+            raise InputError("this vault was opened before a fork; open it again in the child")
+
+    def _fold(self, known: list[Head], listen: Callable[[int, Record], None] | None = None) -> None:
+        state = self.state
+        heads = {h.size: h.root for h in known}
+        self._hold_against(heads)
+        while (data := self._read(state.size)) is not None:
+            self._apply(data, listen)
+            self._hold_against(heads)
+        behind = [size for size in heads if size > state.size]
+        if behind:
+            raise RollbackDetected(
+                f"the store ends at ledger record {state.size - 1}, and {max(behind)} records "
+                "were seen before: it is an old copy, or its end was cut off. Nothing was "
+                "changed. Restore the newer state, or open elsewhere",
+                seen=max(behind),
+                found=state.size,
+            )
+
+    def _hold_against(self, heads: dict[int, bytes]) -> None:
+        root = heads.get(self.state.size)
+        if root is not None and root != self.state.tree.head():
+            raise RollbackDetected(
+                f"the first {self.state.size} ledger records are not the ones seen before: "
+                "the store shows another history",
+                kind="fork",
+                seen=self.state.size,
+                found=self.state.size,
+            )
+
+    def _apply(
+        self, data: bytes, listen: Callable[[int, Record], None] | None = None
+    ) -> Record | None:
+        index = self.state.size
+        record = self.state.apply(data, self.fetch_list)
+        if record is not None:
+            for listener in (listen, *self._listeners):
+                if listener is not None:
+                    listener(index, record)
+        return record
+
+    def _read(self, index: int) -> bytes | None:
+        """Read a record; twice when it does not parse, because reads can be cut short."""
+        name = names.record_name(index)
+        try:
+            data = self._store.get(name)
+            try:
+                rec.parse_record(data, index)
+            except DamagedData:
+                data = max(data, self._store.get(name), key=len)
+        except NotFoundError:
+            return None
+        return data
+
+    def record(self, index: int) -> bytes:
+        """Give the bytes of a record below the head; DamagedData when it is gone."""
+        try:
+            return self._store.get(names.record_name(index))
+        except NotFoundError:
+            raise DamagedData(
+                f"ledger record {index} is missing", object=names.record_name(index)
+            ) from None
+
+    def packs_of(self, segment: bytes) -> list[bytes]:
+        """Give the packs of a live index segment, from the record that added it."""
+        for live in self.state.segments:
+            if live.name == segment:
+                facts = rec.parse_record(self.record(live.added), live.added).facts()
+                names_ = facts.packs or self.fetch_list(facts.packs_list)
+                return [n for n in split_names(names_) if n not in self.state.condemned]
+        raise NotFoundError("the segment is no longer live", kind="segment")
+
+    def listen(self, listener: Callable[[int, Record], None]) -> None:
+        """Call *listener* for each record that is folded from now on."""
+        self._listeners.append(listener)
+
+    # ---- committing
+
+    def commit(self, intent: Intent) -> int | None:
+        """
+        Commit *intent* and give the number of its record.
+
+        None when the intent found that nothing is left to do.
+
+        Raises:
+            StoreError: ``kind == "outcome_unknown"`` when the store does not
+                answer; whether the commit was made shows at the next opening.
+        """
+        self.check_process()
+        if self.signer is None:
+            raise InputError("this vault is open for reading only")
+        while True:
+            with self._lock:
+                self._fold([])
+                done = self.state.commits.get(intent.commit_id)
+                if done is not None:
+                    return done
+                verdict = intent.validate(self.state)
+                if verdict is None:
+                    return None
+                if isinstance(verdict, Draft):
+                    index = self._attempt(intent.commit_id, verdict)
+                    if index is None:
+                        continue
+                    self._memory.remember(self.state)
+                    break
+            verdict.work(self.state)
+        if index - self.state.last_summary >= SUMMARY_EVERY and verdict.kind != "summary":
+            self._summarise()
+        return index
+
+    def commit_draft(self, draft: Draft) -> int | None:
+        """Commit something that holds whatever the state is."""
+        return self.commit(Simple(draft))
+
+    def _attempt(self, commit_id: bytes, draft: Draft) -> int | None:
+        assert self.signer is not None
+        state, index = self.state, self.state.size
+        refs = [BodyRef(b.key, b.ref, names.content_hash(b.data)) for b in draft.bodies]
+        frame = rec.Frame(
+            rec.VERSION,
+            index,
+            commit_id,
+            state.tree.head(),
+            state.epoch,
+            state.root,
+            self.signer.writer,
+            int(self._clock().timestamp() * 1_000_000),
+            draft.kind,
+            refs,
+            msgspec.Raw(codec.encode(draft.facts)),
+        )
+        data = rec.encode_record(
+            frame,
+            tuple(b.data for b in draft.bodies),
+            vault_id=self._header.vault_id,
+            key=self.signer.key,
+        )
+        if not self._create(names.record_name(index), data):
+            return None
+        if self._apply(data) is None:
+            raise ConflictError(f"ledger record {index} was void: {state.alarms[-1].reason}")
+        return index
+
+    def _create(self, name: str, data: bytes) -> bool:
+        """Create a record; True if it is ours, False if somebody else's stands there."""
+        import tenacity
+
+        try:
+            for attempt in tenacity.Retrying(
+                retry=tenacity.retry_if_exception(_transient),
+                stop=tenacity.stop_after_attempt(8) | tenacity.stop_after_delay(90.0),
+                wait=tenacity.wait_exponential_jitter(initial=0.05, max=10.0),
+                reraise=True,
+            ):
+                with attempt:
+                    try:
+                        self._store.create_once(name, data)
+                    except AlreadyExistsError:
+                        return self._store.get(name) == data
+                    except StoreError as exc:
+                        if not exc.ambiguous:
+                            raise
+                        # The request or only its reply may be lost: the store decides.
+                        try:
+                            return self._store.get(name) == data
+                        except NotFoundError:
+                            raise exc from None
+                    return True
+        except StoreError as exc:
+            if exc.transient or exc.ambiguous:
+                raise StoreError(
+                    f"the store does not answer; whether {name} was written is unknown. "
+                    "The next opening will show it",
+                    kind="outcome_unknown",
+                    transient=True,
+                    ambiguous=True,
+                    object=name,
+                ) from exc
+            raise
+        raise AssertionError("unreachable: the retry context returns or raises")
+
+    def _summarise(self) -> None:
+        if self.signer is None or "maintainer" not in self.signer.roles:
+            return
+        with self._lock:
+            size, tree, body = self.state.size, self.state.tree.head(), self.state.encode()
+        data = SUMMARY_MAGIC + body
+        digest = names.content_hash(data)
+        facts = rec.Summarised(size, digest, tree, names.content_hash(body))
+        self._store.put(names.summary_name(size, digest), data)
+        self.commit_draft(Draft("summary", facts))
+
+    def now(self) -> datetime:
+        """Read the vault's clock; always aware UTC."""
+        return self._clock().astimezone(UTC)
+
+    def close(self) -> None:
+        """Save what the next opening can start from."""
+        self._memory.save(self.state)

@@ -1,0 +1,498 @@
+"""
+The fold: what a vault is after its first n records.
+
+Every client that folds the same bytes comes to the same state, void records
+included: a record that is malformed, badly signed, beyond its writer's role
+or built on something that no longer holds has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from attrs import Factory, define, frozen
+from msgspec import Meta, Struct
+
+from ...errors import DamagedData, NewerFormat
+from ..format import codec
+from ..format import record as rec
+from ..format.header import Bytes16, Bytes32
+from ..format.names import content_hash, index_name, list_name, pack_name, shard_name
+from ..format.record import BodyRef, Certificate, Record
+from .tree import Tree
+
+__all__ = [
+    "Alarm",
+    "Claim",
+    "Segment",
+    "SnapshotRecord",
+    "State",
+    "join_names",
+    "object_name",
+    "split_names",
+]
+
+NAME = 33
+"""One letter of kind and 32 bytes of hash: the short form of an object name."""
+
+_LONG = {b"p": pack_name, b"i": index_name, b"l": list_name, b"s": shard_name}
+
+
+def object_name(short: bytes) -> str:
+    """Give the name in the store of a short name."""
+    try:
+        return _LONG[short[:1]](short[1:])
+    except KeyError:
+        raise DamagedData("a ledger record names an object of no known kind") from None
+
+
+def split_names(names: bytes) -> list[bytes]:
+    """Split concatenated short names."""
+    if len(names) % NAME:
+        raise DamagedData("a list of names is cut short")
+    parts = [names[at : at + NAME] for at in range(0, len(names), NAME)]
+    if any(part[:1] not in _LONG for part in parts):
+        raise DamagedData("a ledger record names an object of no known kind")
+    return parts
+
+
+def join_names(names: Iterator[bytes] | list[bytes] | tuple[bytes, ...]) -> bytes:
+    """Concatenate short names."""
+    return b"".join(names)
+
+
+@frozen
+class Segment:
+    """A live piece of the index: an index object (i) or a pack's own directory (p)."""
+
+    name: bytes
+    added: int
+    """Number of the record that added it."""
+
+
+@frozen
+class SnapshotRecord:
+    """What the ledger says of a live snapshot; its name and tags are in the bodies."""
+
+    id: bytes
+    index: int
+    at_us: int
+    root: bytes
+    domains: bytes
+    domains_list: bytes
+    bodies: tuple[tuple[BodyRef, bytes], ...]
+
+
+@frozen
+class Claim:
+    """An unfinished run and the packs that it has put."""
+
+    run: bytes
+    packs: tuple[bytes, ...]
+    at_us: int
+    final: bool = False
+
+
+@frozen
+class Alarm:
+    """A void record: which, and why."""
+
+    index: int
+    reason: str
+
+
+class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A state on disk: the body of a summary."""
+
+    vault_id: Bytes16
+    size: int
+    peaks: list[Bytes32]
+    epoch: Bytes16
+    root: Bytes32
+    salt: Bytes32
+    none_domain: Bytes16
+    location: str | None
+    at_us: int
+    slots: list[tuple[bytes, str]]
+    writers: list[Certificate]
+    shards: list[tuple[int, bytes]]
+    snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]]]]
+    segments: list[tuple[bytes, int]]
+    condemned: list[tuple[bytes, int, int]]
+    swept: list[tuple[bytes, int, bytes]]
+    claims: list[tuple[bytes, bytes, int, bool]]
+    lists: list[bytes]
+    last_summary: int
+    alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
+
+
+FetchList = Callable[[bytes], bytes]
+
+
+@define
+class State:
+    """
+    The state after ``size`` records. Changed by :meth:`apply` alone.
+
+    Collections are replaced, not mutated, where a verb may still hold the old
+    one; ``condemned`` only ever grows while a process lives.
+    """
+
+    vault_id: bytes
+    authority: bytes
+    tree: Tree = Factory(Tree)
+    epoch: bytes = b""
+    root: bytes = b""
+    salt: bytes = b""
+    none_domain: bytes = b""
+    location: str | None = None
+    at_us: int = 0
+    slots: tuple[tuple[bytes, str], ...] = ()
+    writers: dict[bytes, Certificate] = Factory(dict)
+    shards: dict[int, bytes] = Factory(dict)
+    snapshots: dict[bytes, SnapshotRecord] = Factory(dict)
+    segments: tuple[Segment, ...] = ()
+    condemned: dict[bytes, tuple[int, int]] = Factory(dict)
+    """Short name -> (record, time in microseconds) of its condemnation."""
+    swept: dict[bytes, tuple[int, frozenset[bytes]]] = Factory(dict)
+    """Store id -> (swept up to this record, names that stayed)."""
+    claims: dict[bytes, Claim] = Factory(dict)
+    lists: set[bytes] = Factory(set)
+    """Hashes of list objects that records name."""
+    last_summary: int = 0
+    alarms: tuple[Alarm, ...] = ()
+    commits: dict[bytes, int] = Factory(dict)
+    """Commit ids folded by this process -> record number."""
+
+    @property
+    def size(self) -> int:
+        """How many records are folded."""
+        return self.tree.size
+
+    def apply(self, data: bytes, fetch_list: FetchList) -> Record | None:
+        """
+        Fold the next record; give it, or None when it is void.
+
+        Raises:
+            NewerFormat: A valid record of a kind that this library does not know.
+            DamagedData: A record signed with full rights does not follow from
+                the records before it: the store shows an altered history.
+        """
+        try:
+            record = rec.parse_record(data, self.size)
+            self._admit(record)
+            facts = self._facts(record)
+            effect = self._plan(record, facts, fetch_list)
+        except _Void as exc:
+            self._alarm(str(exc))
+            self.tree.append(exc.leaf or data)
+            return None
+        except NewerFormat:
+            raise
+        except _Altered as exc:
+            raise DamagedData(str(exc), kind="altered_ledger", index=self.size) from None
+        except DamagedData as exc:
+            self._alarm(str(exc))
+            self.tree.append(data)
+            return None
+        frame = record.frame
+        effect()
+        self.at_us = max(self.at_us, frame.at_us)
+        self.commits[frame.commit] = self.size
+        self.tree.append(record.leaf)
+        return record
+
+    def _alarm(self, reason: str) -> None:
+        self.alarms = (*self.alarms, Alarm(self.size, reason))
+
+    def _admit(self, record: Record) -> None:
+        """Refuse what is not signed by a writer who may say such a thing here."""
+        frame = record.frame
+        if self.size == 0:
+            self._admit_first(record)
+            return
+        certificate = self.writers.get(frame.writer)
+        if certificate is None:
+            raise _Void("signed by nobody who is enrolled")
+        if not rec.verify_record(record, vault_id=self.vault_id, public_key=certificate.key):
+            raise _Void("the signature does not verify")
+        if frame.tree != self.tree.head():
+            if "admin" in certificate.roles:
+                raise _Altered(
+                    f"ledger record {self.size} does not follow from the records before it: "
+                    "one of them was altered or replaced. Restore the ledger from a replica"
+                )
+            raise _Void("it does not follow from the records before it", record.leaf)
+        if frame.kind not in rec.ROLES:
+            raise NewerFormat(f"ledger record {self.size} is of a newer kind; update loopbackup")
+        role = rec.ROLES[frame.kind]
+        if role != "reader" and role not in certificate.roles:
+            raise _Void(f"its writer lacks the role {role}", record.leaf)
+        if frame.epoch != self.epoch or frame.root != self.root:
+            raise _Void("it was built on keys that are no longer current", record.leaf)
+
+    def _admit_first(self, record: Record) -> None:
+        frame = record.frame
+        if frame.kind != "created":
+            raise DamagedData("the first ledger record is not the vault's creation")
+        house = record.facts().house
+        fine = (
+            frame.tree == Tree().head()
+            and house.writer == frame.writer
+            and rec.verify_certificate(house, vault_id=self.vault_id, authority=self.authority)
+            and rec.verify_record(record, vault_id=self.vault_id, public_key=house.key)
+        )
+        if not fine:
+            raise _Altered("the vault's first record is not signed by its authority")
+
+    def _facts(self, record: Record) -> Any:
+        try:
+            return record.facts()
+        except DamagedData as exc:
+            raise _Void(str(exc), record.leaf) from None
+
+    def _plan(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
+        """Check the preconditions; give the change, which cannot fail."""
+        try:
+            match facts:
+                case rec.Created():
+                    return lambda: self._create(record, facts)
+                case rec.DomainsAdded():
+                    return self._add_domains(facts)
+                case rec.SnapshotCommitted():
+                    return self._commit_snapshot(record, facts)
+                case rec.Forgotten():
+                    return lambda: self._forget(facts)
+                case rec.Pruned():
+                    return self._prune(record, facts, fetch_list)
+                case rec.Swept():
+                    return self._sweep(facts)
+                case rec.Summarised():
+                    return lambda: setattr(self, "last_summary", facts.size)
+                case rec.Claimed():
+                    return self._claim(record, facts, fetch_list)
+                case rec.RunEnded():
+                    return lambda: self._end_claim(facts.run)
+                case rec.WriterEnrolled():
+                    return self._enrol(facts)
+                case _:
+                    return lambda: None
+        except _Void as exc:
+            raise _Void(str(exc), record.leaf) from None
+
+    def _create(self, record: Record, facts: rec.Created) -> None:
+        self.epoch, self.root, self.salt = record.frame.epoch, record.frame.root, facts.salt
+        self.none_domain, self.location = facts.none_domain, facts.location
+        self.slots = tuple((bytes(i), k) for i, k in facts.slots)
+        self.writers = {facts.house.writer: facts.house}
+        self.shards = dict(facts.shards)
+
+    def _add_domains(self, facts: rec.DomainsAdded) -> Callable[[], None]:
+        for number, base, _new in facts.changes:
+            if self.shards.get(number, b"") != base:
+                raise _Void("it replaces a keyring shard that is no longer current")
+            if b"s" + _new in self.condemned:
+                raise _Void("it names an object that is condemned")
+
+        def effect() -> None:
+            self.shards = self.shards | {number: new for number, _, new in facts.changes}
+            self._keep_list(facts.added_list)
+
+        return effect
+
+    def _commit_snapshot(self, record: Record, facts: rec.SnapshotCommitted) -> Callable[[], None]:
+        segments = split_names(facts.segments)
+        if facts.snapshot in self.snapshots:
+            raise _Void("a snapshot of that id exists")
+        if any(name in self.condemned for name in (*segments, *split_names(facts.packs))):
+            raise _Void("it names an object that is condemned")
+
+        def effect() -> None:
+            snapshot = SnapshotRecord(
+                facts.snapshot,
+                self.size,
+                record.frame.at_us,
+                facts.root,
+                facts.domains,
+                facts.domains_list,
+                tuple(zip(record.frame.bodies, record.bodies, strict=True)),
+            )
+            self.snapshots = {**self.snapshots, facts.snapshot: snapshot}
+            self.segments += tuple(Segment(name, self.size) for name in segments)
+            self._keep_list(facts.packs_list)
+            self._keep_list(facts.domains_list)
+            for at in range(0, len(facts.runs), 16):
+                self._end_claim(facts.runs[at : at + 16])
+
+        return effect
+
+    def _forget(self, facts: rec.Forgotten) -> None:
+        gone = set(facts.snapshots)
+        self.snapshots = {k: v for k, v in self.snapshots.items() if k not in gone}
+
+    def _prune(
+        self, record: Record, facts: rec.Pruned, fetch_list: FetchList
+    ) -> Callable[[], None]:
+        condemned = split_names(facts.condemned or _listed(facts.condemned_list, fetch_list))
+        old = set(split_names(facts.old_segments or _listed(facts.old_segments_list, fetch_list)))
+        new = split_names(facts.new_segments)
+        if not old <= {segment.name for segment in self.segments}:
+            raise _Void("it replaces an index segment that is no longer live")
+        if any(n in self.condemned or n in condemned for n in new):
+            raise _Void("it names an object that is condemned")
+
+        def effect() -> None:
+            when = (self.size, record.frame.at_us)
+            for name in condemned:
+                self.condemned.setdefault(name, when)
+            gone = old | set(condemned)
+            kept = tuple(s for s in self.segments if s.name not in gone)
+            self.segments = kept + tuple(Segment(name, self.size) for name in new)
+            for digest in (facts.condemned_list, facts.old_segments_list, facts.packs_list):
+                self._keep_list(digest)
+
+        return effect
+
+    def _sweep(self, facts: rec.Swept) -> Callable[[], None]:
+        if facts.upto >= self.size:
+            raise _Void("it sweeps what is not condemned yet")
+        kept = frozenset(split_names(facts.kept))
+
+        def effect() -> None:
+            self.swept = {**self.swept, facts.store: (facts.upto, kept)}
+
+        return effect
+
+    def _claim(
+        self, record: Record, facts: rec.Claimed, fetch_list: FetchList
+    ) -> Callable[[], None]:
+        packs = tuple(split_names(facts.packs or _listed(facts.packs_list, fetch_list)))
+
+        def effect() -> None:
+            claim = Claim(facts.run, packs, record.frame.at_us, facts.final)
+            self.claims = {**self.claims, facts.run: claim}
+            self._keep_list(facts.packs_list)
+
+        return effect
+
+    def _end_claim(self, run: bytes) -> None:
+        if run in self.claims:
+            self.claims = {k: v for k, v in self.claims.items() if k != run}
+
+    def _enrol(self, facts: rec.WriterEnrolled) -> Callable[[], None]:
+        if not rec.verify_certificate(
+            facts.certificate, vault_id=self.vault_id, authority=self.authority
+        ):
+            raise _Void("the authority did not sign the certificate")
+
+        def effect() -> None:
+            self.writers = {**self.writers, facts.certificate.writer: facts.certificate}
+
+        return effect
+
+    def _keep_list(self, digest: bytes) -> None:
+        if digest:
+            self.lists.add(digest)
+
+    # ---- summaries
+
+    def needed_condemned(self, store: bytes) -> dict[bytes, tuple[int, int]]:
+        """
+        Give the condemned names that a later fold still has to know.
+
+        A name may be dropped once it is swept from the primary store and every
+        index segment that could name it has been replaced.
+        """
+        upto, kept = self.swept.get(store, (-1, frozenset()))
+        oldest = min((segment.added for segment in self.segments), default=self.size)
+        return {
+            name: when
+            for name, when in self.condemned.items()
+            if when[0] > upto or name in kept or oldest <= when[0]
+        }
+
+    def encode(self) -> bytes:
+        """Encode this state as the body of a summary; equal states, equal bytes."""
+        condemned = self.needed_condemned(self.vault_id)
+        core = Core(
+            vault_id=self.vault_id,
+            size=self.size,
+            peaks=self.tree.peaks,
+            epoch=self.epoch,
+            root=self.root,
+            salt=self.salt,
+            none_domain=self.none_domain,
+            location=self.location,
+            at_us=self.at_us,
+            slots=list(self.slots),
+            writers=[self.writers[k] for k in sorted(self.writers)],
+            shards=sorted(self.shards.items()),
+            snapshots=[
+                (s.id, s.index, s.at_us, s.root, s.domains, s.domains_list, list(s.bodies))
+                for s in sorted(self.snapshots.values(), key=lambda s: s.index)
+            ],
+            segments=[(s.name, s.added) for s in self.segments],
+            condemned=sorted((name, *when) for name, when in condemned.items()),
+            swept=sorted(
+                (k, upto, join_names(sorted(kept))) for k, (upto, kept) in self.swept.items()
+            ),
+            claims=sorted(
+                (c.run, join_names(c.packs), c.at_us, c.final) for c in self.claims.values()
+            ),
+            lists=sorted(self.lists),
+            last_summary=self.last_summary,
+            alarms=[(a.index, a.reason) for a in self.alarms],
+        )
+        return codec.encode(core)
+
+    @classmethod
+    def decode(cls, data: bytes, *, authority: bytes) -> State:
+        """Load what :meth:`encode` wrote."""
+        core = codec.decode(data, Core)
+        try:
+            tree = Tree(core.size, core.peaks)
+        except ValueError as exc:
+            raise DamagedData("a summary's tree does not fit its size") from exc
+        return cls(
+            vault_id=core.vault_id,
+            authority=authority,
+            tree=tree,
+            epoch=core.epoch,
+            root=core.root,
+            salt=core.salt,
+            none_domain=core.none_domain,
+            location=core.location,
+            at_us=core.at_us,
+            slots=tuple(core.slots),
+            writers={c.writer: c for c in core.writers},
+            shards=dict(core.shards),
+            snapshots={s[0]: SnapshotRecord(*s[:6], bodies=tuple(s[6])) for s in core.snapshots},
+            segments=tuple(Segment(*s) for s in core.segments),
+            condemned={name: (index, at) for name, index, at in core.condemned},
+            swept={k: (upto, frozenset(split_names(kept))) for k, upto, kept in core.swept},
+            claims={c[0]: Claim(c[0], tuple(split_names(c[1])), c[2], c[3]) for c in core.claims},
+            lists=set(core.lists),
+            last_summary=core.last_summary,
+            alarms=tuple(Alarm(*a) for a in core.alarms),
+        )
+
+    def digest(self) -> bytes:
+        """Hash what :meth:`encode` gives."""
+        return content_hash(self.encode())
+
+
+def _listed(digest: bytes, fetch_list: FetchList) -> bytes:
+    return fetch_list(digest) if digest else b""
+
+
+class _Void(Exception):
+    """The record has no effect; ``leaf`` is what the tree takes, if it parses."""
+
+    def __init__(self, reason: str, leaf: bytes = b"") -> None:
+        super().__init__(reason)
+        self.leaf = leaf
+
+
+class _Altered(Exception):
+    """The bytes before this record are not the ones its writer saw."""

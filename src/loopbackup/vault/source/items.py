@@ -1,0 +1,209 @@
+"""Items: content that a host hands over itself, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO, Final, TypeAlias
+
+from attrs import field, frozen
+
+from ...errors import InputError
+from ...terms import Subject, SubjectKey, subject_key
+from ..format.entries import ITEM, Extra, Node, is_safe_path, tree_order
+from .base import Found, Reader, ScanProblem
+from .streams import BufferReader, StreamReader, foreign_errors
+from .subjects import SubjectRule, as_subjects
+
+__all__ = ["Bytes", "Item", "ItemSource", "time_ns"]
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+Content: TypeAlias = Bytes | BinaryIO | Callable[[], Bytes | BinaryIO]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_ns(moment: datetime) -> int:
+    """Give nanoseconds since 1970-01-01 UTC of an aware *moment*, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _raw_path(path: str | bytes) -> bytes:
+    if not isinstance(path, (str, bytes)):
+        raise InputError(f"the path of an item is text or bytes, not {type(path).__name__}")
+    try:
+        raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    except UnicodeEncodeError as exc:
+        raise InputError("the path of an item is no valid text") from exc
+    if not is_safe_path(raw):
+        raise InputError(
+            "the path of an item is relative, without empty, '.' and '..' components", path=path
+        )
+    return raw
+
+
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{what} of an item is text, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(f"{what} of an item contains surrogates, which are no text") from exc
+
+
+def _copy_meta(meta: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(meta, Mapping):
+        raise InputError(f"meta of an item maps text to text, and is no {type(meta).__name__}")
+    for key, value in meta.items():
+        _check_text("a key in meta", key)
+        _check_text("a value in meta", value)
+    return dict(meta)
+
+
+@frozen
+class Item:
+    """
+    Describe one thing to back up that is no file.
+
+    Args:
+        path: Where it stands in the snapshot; text, or bytes of any encoding.
+        data: Its content: bytes, a binary file (read to its end and closed),
+            or a function that gives either and is called only if the content
+            is needed.
+        subject: Whom it is about; None leaves it to the backup's ``subject=``.
+        version: Names this state of the content, such as an ETag. With the
+            same ``path`` and ``version`` as in the last snapshot of that name
+            ``data`` is not looked at.
+        modified_at: Aware time of the last change.
+        meta: Whatever belongs to it; small texts.
+
+    Raises:
+        InputError: An unsafe path, a naive time, an empty version, or a value
+            of the wrong type.
+
+    >>> Item("mail/7", data=b"Dear Anna", version="3", subject=("acme", "42")).raw_path
+    b'mail/7'
+    """
+
+    path: str | bytes
+    data: Content = field(kw_only=True, repr=False)
+    subject: Subject | None = field(default=None, kw_only=True)
+    version: str | None = field(default=None, kw_only=True)
+    modified_at: datetime | None = field(default=None, kw_only=True)
+    meta: Mapping[str, str] = field(factory=dict, kw_only=True, converter=_copy_meta)
+    raw_path: bytes = field(init=False, repr=False, eq=False)
+    """The path as bytes, as it is stored."""
+    subject_key: SubjectKey | None = field(init=False, repr=False, eq=False)
+    """The subject in its canonical form."""
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "raw_path", _raw_path(self.path))
+        key = None if self.subject is None else subject_key(self.subject)
+        object.__setattr__(self, "subject_key", key)
+        if self.version is not None:
+            _check_text("the version", self.version)
+            if not self.version:
+                raise InputError("an empty version would make every later content count as known")
+        moment: object = self.modified_at
+        if moment is not None and (not isinstance(moment, datetime) or moment.utcoffset() is None):
+            raise InputError("modified_at of an item is a datetime with a time zone")
+        data: object = self.data
+        if not (
+            isinstance(data, (bytes, bytearray, memoryview))
+            or callable(data)
+            or callable(getattr(data, "read", None))
+        ):
+            raise InputError(
+                "data of an item is bytes, a binary file or a function that gives either, "
+                f"not {type(data).__name__}"
+            )
+
+
+class ItemSource:
+    """
+    Back up items as *items* yields them; never hold more than one.
+
+    What iterating raises goes through: a backup of half a generator would be
+    taken for the whole. What ``data`` raises costs that item only.
+
+    Args:
+        items: Any iterable, read once.
+        subject: For items that do not name theirs.
+        in_order: The host yields them in tree order, which saves a sort;
+            checked on the way.
+    """
+
+    name = ""
+    opens_later = True
+
+    def __init__(
+        self, items: Iterable[Item], *, subject: SubjectRule = None, in_order: bool = False
+    ) -> None:
+        self.in_order = in_order
+        self.description = {"kind": "items"}
+        self._items = iter(items)
+        self._subjects = as_subjects(subject)
+
+    def scan(self) -> Iterator[Found | ScanProblem]:
+        """
+        Yield every item.
+
+        Raises:
+            InputError: Something is no item, or not in order; ``position``
+                counts from 0.
+        """
+        last = b""
+        for position, item in enumerate(self._items):
+            if not isinstance(item, Item):
+                raise InputError(
+                    f"number {position} is no Item but {type(item).__name__}", position=position
+                )
+            if self.in_order:
+                key = tree_order(item.raw_path)
+                if key < last:
+                    raise InputError(
+                        f"item number {position} sorts before the one before it",
+                        position=position,
+                    )
+                last = key
+            yield self._found(item)
+
+    def _found(self, item: Item) -> Found:
+        extra = None
+        if item.version is not None or item.meta:
+            extra = Extra(version=item.version, meta=dict(item.meta) or None)
+        node = Node(
+            path=item.raw_path,
+            kind=ITEM,
+            mtime_ns=0 if item.modified_at is None else time_ns(item.modified_at),
+            extra=extra,
+        )
+        subject, missing = item.subject_key, None
+        if subject is None:
+            subject, missing = self._subjects.resolve(item.raw_path, is_dir=False)
+        return Found(
+            node=node,
+            subject=subject,
+            unchanged_by=None if item.version is None else "version",
+            ref=item,
+            no_subject=missing,
+        )
+
+    def open(self, found: Found) -> Reader:
+        """Open the content, asking the host's function for it if there is one."""
+        data: Any = found.ref.data
+        if callable(data) and not hasattr(data, "read"):
+            with foreign_errors():
+                data = data()
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return BufferReader(data)
+        return StreamReader(data)
+
+    def refresh(self, found: Found) -> Found:
+        """Give *found* back; an item does not change while it is read."""
+        return found
+
+    def close(self) -> None:
+        """Close the host's generator, so that its ``finally`` blocks run."""
+        if isinstance(self._items, Generator):
+            self._items.close()

@@ -1,0 +1,43 @@
+"""Places as hosts write them: local paths, and URLs that fsspec opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["local_path", "open_file_system"]
+
+# Chained URLs count: zip://inner::s3://bucket/outer.zip
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
+
+_UNCACHED: Final = {"use_listings_cache": False, "skip_instance_cache": True}
+
+
+def local_path(place: str) -> str | None:
+    """Give the path that *place* is, ``file://`` or not; None for other URLs."""
+    if place.startswith("file://"):
+        return place.removeprefix("file://")
+    return None if _URL.match(place) else place
+
+
+def open_file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """
+    Open the file system of *url*, and give it with the path in it.
+
+    The caches of fsspec are switched off: they would lend another caller's
+    connection, an archive that is closed already, and listings of yesterday.
+    *options* go to the last file system of a chained URL; those for another
+    one stand under its protocol: ``{"zip": {"mode": "w"}}``.
+
+    Raises:
+        Exception: Whatever fsspec and its back ends raise.
+    """
+    from fsspec.core import url_to_fs
+
+    given = {**_UNCACHED, **options}
+    for link in url.split("::")[:-1]:
+        protocol = link.partition("://")[0]
+        given[protocol] = {**_UNCACHED, **options.get(protocol, {})}
+    fs, path = url_to_fs(url, **given)
+    return fs, path

@@ -1,0 +1,1 @@
+"""Where objects lie: the protocol, its drivers, and the seam the vault uses."""

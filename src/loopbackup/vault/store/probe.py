@@ -1,0 +1,55 @@
+"""Find out whether a store's exclusive create is exclusive; some say so and overwrite."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from loopbackup.vault.store.protocol import Store
+
+__all__ = ["probe_exclusive_create"]
+
+_DATA_BYTES = 64
+# Only a machine that cannot start the threads needs longer.
+_START_S = 60.0
+
+
+def probe_exclusive_create(store: Store, *, rounds: int = 3, contenders: int = 32) -> bool:
+    """
+    Tell whether of many concurrent creates of one name exactly one wins, every time.
+
+    Each round takes a fresh random name below ``probe/`` and deletes it again.
+    True is evidence, not proof: a race that is never met is not seen.
+
+    Raises:
+        OSError: The store failed for another reason than a name that is taken.
+
+    Cost: per round *contenders* puts of 64 bytes, one get, one delete.
+    """
+    with ThreadPoolExecutor(contenders, thread_name_prefix="loopbackup-probe") as executor:
+        return all(_one_wins(store, executor, contenders) for _ in range(rounds))
+
+
+def _one_wins(store: Store, executor: ThreadPoolExecutor, contenders: int) -> bool:
+    key = f"probe/{secrets.token_hex(16)}"
+    start = threading.Barrier(contenders, timeout=_START_S)
+
+    def contend() -> bytes | None:
+        data = secrets.token_bytes(_DATA_BYTES)
+        start.wait()
+        try:
+            store.put(key, data, if_absent=True)
+        except FileExistsError:
+            return None
+        return data
+
+    futures = [executor.submit(contend) for _ in range(contenders)]
+    try:
+        winners = [data for future in futures if (data := future.result()) is not None]
+        return len(winners) == 1 and store.get(key) == winners[0]
+    finally:
+        # Not before the last contender is done: it would create the name anew.
+        for future in futures:
+            future.exception()
+        store.delete(key)

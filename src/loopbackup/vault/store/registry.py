@@ -1,0 +1,90 @@
+"""From a URL to its store: the drivers of this library, and plugins by entry point."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from loopbackup.errors import InputError
+from loopbackup.vault.store.protocol import Store
+
+__all__ = ["ENTRY_POINT_GROUP", "open_store", "redact_url"]
+
+ENTRY_POINT_GROUP: Final = "loopbackup.stores"
+_BUILT_IN: Final = ("file", "memory")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def open_store(
+    url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> Store:
+    """
+    Build the store that *url* names.
+
+    A path or ``file:///path`` is a folder, ``memory://name`` the memory of
+    this process; any other scheme is looked up among the entry points of the
+    group ``loopbackup.stores`` and built as ``cls(url, **storage_options)``.
+    No plugin is imported before its URL is asked for, and none can take the
+    place of a built-in scheme. An ``os.PathLike`` is always a path.
+
+    Raises:
+        InputError: No driver, or more than one, for the scheme; or no such URL.
+        TypeError: The driver does not know one of *storage_options*.
+    """
+    options = dict(storage_options or {})
+    scheme = _scheme(url)
+    if scheme == "file":
+        from loopbackup.vault.store.local import LocalStore
+
+        return LocalStore(url, **options)
+    if scheme == "memory":
+        from loopbackup.vault.store.memory import MemoryStore
+
+        return MemoryStore.at(os.fspath(url), **options)
+    driver: Callable[..., Store] = _plugin(scheme).load()
+    return driver(url, **options)
+
+
+def redact_url(url: str | os.PathLike[str]) -> str:
+    """
+    Return *url* without user, password and query, for messages and logs.
+
+    Paths stay as they are. Where a secret may hold an unescaped delimiter,
+    too much is taken away rather than too little.
+    """
+    text = os.fspath(url)
+    scheme = _scheme(url)
+    if scheme == "file":
+        return text
+    head, *tail = re.split(r"[?#]", text[len(scheme) + len("://") :], maxsplit=1)
+    if tail and "@" in tail[0]:
+        # A query with an "@", or a password with a "?": nobody can tell.
+        return f"{scheme}://..."
+    return f"{scheme}://{head.rpartition('@')[2]}"
+
+
+def _scheme(url: str | os.PathLike[str]) -> str:
+    match = _SCHEME.match(url) if isinstance(url, str) else None
+    return match[1].lower() if match else "file"
+
+
+def _plugin(scheme: str) -> EntryPoint:
+    plugins = entry_points(group=ENTRY_POINT_GROUP)
+    found = [plugin for plugin in plugins if plugin.name == scheme]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(sorted(plugin.value for plugin in found))
+        raise InputError(
+            f"more than one driver for {scheme}://: {names}. Uninstall all but one.",
+            kind="url",
+        )
+    known = sorted({*_BUILT_IN, *plugins.names})
+    raise InputError(
+        f"no driver for {scheme}://; known here: {', '.join(known)}. "
+        f"A package that brings one names it under the entry points {ENTRY_POINT_GROUP}.",
+        kind="url",
+    )

@@ -1,0 +1,103 @@
+"""Folders of a local target, reached from its root without following a link."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Final
+
+from attrs import define
+
+__all__ = ["Folders"]
+
+MAX_IDLE: Final = 64
+
+_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@define
+class _Handle:
+    fd: int
+    users: int = 0
+
+
+class Folders:
+    """
+    Lend descriptors of folders below one root; thread-safe.
+
+    What is missing on the way is made, for its owner alone. A handle that is
+    lent is never closed; of the others some are kept.
+    """
+
+    def __init__(self, root_fd: int) -> None:
+        self.made: set[bytes] = set()
+        """Paths of the folders that did not stand there before."""
+        self._root = root_fd
+        self._handles: OrderedDict[bytes, _Handle] = OrderedDict()
+        self._lock = Lock()
+
+    @contextmanager
+    def lend(self, path: bytes) -> Iterator[int]:
+        """
+        Lend the descriptor of the folder at *path*; empty is the root.
+
+        Raises:
+            OSError: ENOTDIR or ELOOP where something else stands on the way.
+        """
+        if not path:
+            yield self._root
+            return
+        with self._lock:
+            handle = self._handles.get(path) or self._reach(path)
+            handle.users += 1
+            self._handles.move_to_end(path)
+        try:
+            yield handle.fd
+        finally:
+            with self._lock:
+                handle.users -= 1
+
+    def _reach(self, path: bytes) -> _Handle:
+        """Go down from the deepest known folder, remembering each on the way."""
+        known, fd = path, self._root
+        while known:
+            known = known.rpartition(b"/")[0]
+            if known in self._handles:
+                fd = self._handles[known].fd
+                break
+        for name in path[len(known) :].removeprefix(b"/").split(b"/"):
+            known = known + b"/" + name if known else name
+            fd = self._open(known, name, fd)
+            self._handles[known] = handle = _Handle(fd)
+            self._drop_idle(keep=handle)
+        return handle
+
+    def _open(self, path: bytes, name: bytes, above: int) -> int:
+        try:
+            return os.open(name, _FLAGS, dir_fd=above)
+        except FileNotFoundError:
+            os.mkdir(name, 0o700, dir_fd=above)
+            self.made.add(path)
+            return os.open(name, _FLAGS, dir_fd=above)
+
+    def _drop_idle(self, keep: _Handle) -> None:
+        if len(self._handles) <= MAX_IDLE:
+            return
+        for path in list(self._handles)[:-MAX_IDLE]:
+            handle = self._handles[path]
+            if not handle.users and handle is not keep:
+                os.close(handle.fd)
+                del self._handles[path]
+
+    def close(self) -> None:
+        """Close everything, the root included."""
+        with self._lock:
+            for handle in self._handles.values():
+                os.close(handle.fd)
+            self._handles.clear()
+            if self._root >= 0:
+                os.close(self._root)
+                self._root = -1

@@ -1,0 +1,491 @@
+"""The handle of an open vault: acts; each method a few lines over a verb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ..context import current_actor
+from ..errors import IncompleteBackup, InputError, NotFoundError
+from ..progress import ProgressLike, Reporter
+from ..terms import Action, Actor, Subject, subject_key
+from .keys.credentials import Credential
+from .ledgerview import Ledger
+from .snapshot import Snapshot
+from .source import Item, open_source
+from .source.subjects import SubjectRule
+from .target import Overwrite
+from .verbs.backup import BackupJob, run_backup
+from .verbs.check import CheckReport, run_check
+from .verbs.forget import run_forget
+from .verbs.lifecycle import create_vault, default_state_dir, open_vault, system_clock
+from .verbs.look import Described, describe, describe_all
+from .verbs.prune import Pruned, run_prune
+from .verbs.restore import Restored, RestoreJob, run_restore
+from .verbs.session import UNNAMED, Session
+
+__all__ = ["Vault"]
+
+StateDir = str | os.PathLike[str] | None
+
+
+class _Default:
+    """Marks an argument that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "<the user's state directory>"
+
+
+_DEFAULT: Any = _Default()
+
+
+class Vault:
+    """
+    An open vault. Thread-safe; a context manager; not picklable.
+
+    Made by :meth:`create` and :meth:`open` only. After a fork the child gets
+    an error and opens again.
+    """
+
+    def __init__(self, session: Session, actor: Actor | None, *, owner: bool = True) -> None:
+        self._session = session
+        self._actor_given = actor
+        self._owner = owner
+
+    # ---- opening and closing
+
+    @classmethod
+    def create(
+        cls,
+        url: str | os.PathLike[str],
+        key: Credential,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        location: str | None = None,
+        grace_s: int = 86_400,
+        single_writer: bool = False,
+        actor: Actor | None = None,
+        clock: Callable[[], datetime] = system_clock,
+        state_dir: StateDir = _DEFAULT,
+    ) -> Self:
+        """
+        Make a new vault in an empty place, and open it.
+
+        Args:
+            url: A path, ``file:///path``, ``memory://name``, or a plugin's.
+            key: What will open it. Whoever loses it loses the vault.
+            storage_options: For the store.
+            location: Where the bytes lie, as you declare it; recorded.
+            grace_s: Seconds between condemning an object and deleting it;
+                longer than any backup takes. 0 is for tests.
+            single_writer: Take on the duty that only one process writes at a
+                time, on stores that cannot create exclusively.
+            actor: Who acts, as for :meth:`open`.
+            clock: Gives aware datetimes; for tests and demonstrations.
+            state_dir: As for :meth:`open`.
+
+        Raises:
+            AlreadyExistsError: The place is not empty.
+            InputError: The store does not keep to exclusive create.
+        """
+        create_vault(
+            url,
+            key,
+            storage_options=storage_options,
+            location=location,
+            grace_s=grace_s,
+            single_writer=single_writer,
+            clock=clock,
+        )
+        return cls.open(
+            url,
+            key,
+            storage_options=storage_options,
+            actor=actor,
+            clock=clock,
+            state_dir=state_dir,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        key: Credential,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        actor: Actor | None = None,
+        read_only: bool = False,
+        head: str | None = None,
+        clock: Callable[[], datetime] = system_clock,
+        state_dir: StateDir = _DEFAULT,
+    ) -> Self:
+        """
+        Open a vault.
+
+        Args:
+            url: As for :meth:`create`.
+            key: Any credential that has a slot.
+            storage_options: For the store.
+            actor: Who acts through this handle.
+            read_only: Write nothing, not even that somebody looked.
+            head: The last head that you have kept (:attr:`head`); the store
+                must not be behind it.
+            clock: Gives aware datetimes; for tests and demonstrations.
+            state_dir: Where this host remembers the heads that it has seen.
+                None remembers nothing beyond this process.
+
+        Raises:
+            FormatError: There is no vault, or none of this library;
+                NewerFormat when it is of a newer one.
+            CredentialError: The key opens no slot.
+            RollbackDetected: The store shows less, or another history, than
+                was seen before.
+            DamagedData: The ledger or a key object was altered or is missing.
+
+        Cost: about 5 requests with local state, else 10 and up to 64 small
+        ones; for a passphrase one Argon2id (0.1 s, 64 MiB).
+        """
+        if state_dir is _DEFAULT:
+            folder: Path | None = default_state_dir()
+        else:
+            folder = None if state_dir is None else Path(state_dir)
+        session = open_vault(
+            url,
+            key,
+            storage_options=storage_options,
+            actor=actor,
+            read_only=read_only,
+            head=head,
+            clock=clock,
+            state_dir=folder,
+        )
+        return cls(session, actor)
+
+    def close(self) -> None:
+        """Record what was gathered and free threads. Views from ``acting_as`` close nothing."""
+        if self._owner:
+            self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            self.close()
+        except Exception:
+            # Never hide why the block was left.
+            if kind is None:
+                raise
+
+    def __reduce__(self) -> Any:
+        raise InputError("a vault cannot be pickled; send its URL and open it there")
+
+    def __repr__(self) -> str:
+        state = self._session.log.state
+        return f"<Vault {self.id[:8]} at {self.url}, {len(state.snapshots):,} snapshots>"
+
+    def acting_as(self, actor: Actor) -> Self:
+        """Give a view of the same open vault in which *actor* acts."""
+        return type(self)(self._session, actor, owner=False)
+
+    @property
+    def _actor(self) -> Actor:
+        return current_actor() or self._actor_given or UNNAMED
+
+    # ---- what it is
+
+    @property
+    def id(self) -> str:
+        """Thirty-two hex digits, fixed at creation."""
+        return self._session.header.vault_id.hex()
+
+    @property
+    def url(self) -> str:
+        """Where it lies, without any credentials."""
+        return self._session.url
+
+    @property
+    def public_key(self) -> str:
+        """The authority that certifies every writer: Ed25519, as hex."""
+        return self._session.header.authority.hex()
+
+    @property
+    def head(self) -> str:
+        """The ledger's size and Merkle tree head, to be kept elsewhere and given to ``open``."""
+        state = self._session.log.state
+        return f"{state.size}:{state.tree.head().hex()}"
+
+    @property
+    def freshness(self) -> Literal["fresh", "unknown"]:
+        """Whether the opening was held against a head seen before."""
+        return "fresh" if self._session.log.fresh else "unknown"
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every change of state, in one total order."""
+        return Ledger(self._session)
+
+    # ---- acting
+
+    def backup(
+        self,
+        source: str | os.PathLike[str] | Iterable[Item],
+        *,
+        name: str | None = None,
+        subject: SubjectRule = None,
+        tags: Mapping[str, str] | None = None,
+        category: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        solid: bool = True,
+        idempotency_key: str | None = None,
+        source_options: Mapping[str, Any] | None = None,
+        errors: Literal["raise", "report"] = "raise",
+        dry_run: bool = False,
+        progress: ProgressLike = False,
+        executor: Executor | None = None,
+    ) -> Snapshot:
+        """
+        Back up a path, an fsspec URL, or items; one snapshot, committed at the end.
+
+        Args:
+            source: What to back up.
+            name: The series; default the source as given, required for items.
+            subject: Whom it is about: one for all, a function of the path, or
+                :func:`loopbackup.subject_from_path`.
+            tags: Small texts to find the snapshot by.
+            category: What retention rules may select by.
+            include: gitignore patterns; with any, nothing else is taken.
+            exclude: gitignore patterns of what to leave out.
+            solid: Store small files together, which is smaller.
+            idempotency_key: A retry with the same key finds the first commit.
+            source_options: For the source's file system.
+            errors: What to do when something is missing: raise after the
+                commit, or return with ``snapshot.report.problems``.
+            dry_run: Read and count, store nothing.
+            progress: True for a line on stderr, or a function.
+            executor: Runs compression and uploads instead of this vault's threads.
+
+        Raises:
+            IncompleteBackup: The snapshot is committed (``.snapshot``) without
+                some entries (``.problems``).
+            InputError: No such source, or items without a name.
+            PolicyError: Refused; nothing was read.
+            StoreError: The store failed; nothing is committed, and the next
+                run takes over what was uploaded.
+            ConflictError: Run it again; nothing is lost.
+
+        Memory: flat in the size of the source.
+        """
+        self._session.check_open()
+        self._session.check_writable()
+        opened = open_source(
+            source,
+            subject=subject,
+            include=include,
+            exclude=exclude,
+            forbidden=_own_folder(self.url),
+            options=source_options,
+        )
+        series = name if name is not None else opened.name
+        if not series:
+            raise InputError('items need a name: backup(items, name="mail")')
+        job = BackupJob(
+            source=opened,
+            name=series,
+            actor=self._actor,
+            tags=dict(tags or {}),
+            category=category,
+            solid=solid,
+            dynamic=callable(subject),
+            idempotency_key=idempotency_key,
+            dry_run=dry_run,
+            executor=executor,
+        )
+        done = run_backup(self._session, job, Reporter("backup", progress))
+        described = (
+            done.described
+            if done.described is not None
+            else describe(self._session, self._session.log.state.snapshots[done.snapshot])
+        )
+        snapshot = Snapshot(self._session, described, self._actor, done.problems)
+        if errors == "raise" and not snapshot.report.ok:
+            raise IncompleteBackup(_incomplete(snapshot), snapshot=snapshot, problems=done.problems)
+        return snapshot
+
+    def restore(
+        self,
+        snapshot: Snapshot | str,
+        to: str | os.PathLike[str],
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        subject: Subject | None = None,
+        target_options: Mapping[str, Any] | None = None,
+        overwrite: Overwrite = "never",
+        dry_run: bool = False,
+        progress: ProgressLike = False,
+    ) -> Restored:
+        """
+        Restore a snapshot, or a part of it, into a folder or an fsspec URL.
+
+        Args:
+            snapshot: The snapshot, its id, or the beginning of its id.
+            to: Where to; what lies there stays, but for *overwrite*.
+            include: gitignore patterns; with any, nothing else is restored.
+            exclude: gitignore patterns of what to leave out.
+            subject: Only what is about this subject.
+            target_options: For the target's file system.
+            overwrite: What happens to entries that exist: ``"never"`` touched,
+                replaced if ``"changed"``, or ``"always"``.
+            dry_run: Count, write nothing.
+            progress: As for :meth:`backup`.
+
+        Returns:
+            Counts, and problems that cost no content (such as owners that only
+            root may set).
+
+        Raises:
+            DamagedData: Some content is damaged; everything else is restored.
+            IncompleteRestore: Some entries could not be written.
+            NotFoundError: No such snapshot, or nothing of *subject* in it.
+        """
+        job = RestoreJob(
+            snapshot=self._described(snapshot),
+            to=to,
+            actor=self._actor,
+            include=include,
+            exclude=exclude,
+            subject=None if subject is None else subject_key(subject),
+            overwrite=overwrite,
+            options=target_options,
+            dry_run=dry_run,
+        )
+        return run_restore(self._session, job, Reporter("restore", progress))
+
+    def forget(self, snapshot: Snapshot | str, *, reason: str) -> None:
+        """
+        Forget a snapshot: gone for every reader now, its bytes with the next prunes.
+
+        Raises:
+            NotFoundError: No such snapshot.
+            PolicyError: Refused.
+        """
+        self._session.check_writable()
+        run_forget(self._session, [self._described(snapshot)], self._actor, reason)
+
+    def prune(self) -> Pruned:
+        """
+        Condemn what nothing needs, and delete what was condemned longer ago than the grace.
+
+        Safe beside running backups, restores and other prunes.
+
+        Cost: reads the entry streams of all live snapshots, and rewrites packs
+        of which more than 5 % is waste.
+        """
+        self._session.check_open()
+        self._session.check_writable()
+        return run_prune(self._session, self._actor)
+
+    def check(self, *, data: bool | float = False) -> CheckReport:
+        """
+        Verify the vault; damage is located, and the rest stays restorable.
+
+        Args:
+            data: False checks the ledger, keys, index, entries and that every
+                chunk has a place; True also reads and verifies every byte; a
+                number from 0 to 1 that share of the packs, chosen at random.
+
+        Returns:
+            A report; ``.ok`` and ``.problems``. It raises only when nothing
+            can be read at all.
+        """
+        self._session.check_open()
+        return run_check(self._session, self._actor, share=float(data))
+
+    # ---- looking
+
+    def snapshots(
+        self,
+        *,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Snapshot]:
+        """List live snapshots, newest first; *since* and *until* are aware and inclusive."""
+        self._session.begin(Action.READ, self._actor)
+        wanted = (tags or {}).items()
+        return [
+            snapshot
+            for snapshot in map(self._show, describe_all(self._session))
+            if (name is None or snapshot.name == name)
+            and wanted <= snapshot.tags.items()
+            and (since is None or snapshot.created_at >= _aware(since))
+            and (until is None or snapshot.created_at <= _aware(until))
+        ]
+
+    def snapshot(
+        self, ref: str = "latest", *, name: str | None = None, at: datetime | None = None
+    ) -> Snapshot:
+        """
+        Give one snapshot: the latest, the latest not after *at*, or by its id.
+
+        Args:
+            ref: ``"latest"``, or the beginning of an id.
+            name: The series; needed for ``"latest"`` where there are several.
+            at: Aware instant.
+
+        Raises:
+            NotFoundError: There is none.
+            InputError: Several fit.
+        """
+        found = self.snapshots(name=name, until=at)
+        if ref != "latest":
+            found = [s for s in found if s.id.startswith(ref.lower())]
+            if len(found) > 1:
+                raise InputError(f"{len(found)} snapshots begin with {ref}; give more of the id")
+        if not found:
+            raise NotFoundError("there is no such snapshot", kind="snapshot")
+        series = sorted({snapshot.name for snapshot in found})
+        if ref == "latest" and len(series) > 1:
+            shown = ", ".join(repr(s) for s in series[:10])
+            raise InputError(f"the vault holds several series; name one: {shown}", names=series)
+        return found[0]
+
+    def _show(self, described: Described) -> Snapshot:
+        return Snapshot(self._session, described, self._actor)
+
+    def _described(self, snapshot: Snapshot | str) -> Described:
+        if isinstance(snapshot, str):
+            snapshot = self.snapshot(snapshot)
+        return snapshot._described
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise InputError("a time needs a zone: datetime(..., tzinfo=UTC)")
+    return moment.astimezone(UTC)
+
+
+def _own_folder(url: str) -> set[tuple[int, int]]:
+    """Give the device and inode of a vault's folder, so that it is never its own source."""
+    try:
+        status = os.stat(url.removeprefix("file://"))
+    except (OSError, ValueError):
+        return set()
+    return {(status.st_dev, status.st_ino)}
+
+
+def _incomplete(snapshot: Snapshot) -> str:
+    report = snapshot.report
+    parts = []
+    if report.missing:
+        parts.append(f"without {report.missing:,} of {report.files + report.missing:,} entries")
+    if report.without_subject:
+        parts.append(f"with {report.without_subject:,} files that have no subject")
+    return f"snapshot {snapshot.id[:8]} is committed {' and '.join(parts)} (.problems names them)"

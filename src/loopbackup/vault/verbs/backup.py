@@ -1,0 +1,325 @@
+"""
+Backing up: collect, upload, commit; and what to do when others were faster.
+
+The ledger record comes last. Before it nothing of the run counts; at it, all
+that the run has put or relies on is held against what was condemned since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ...errors import ConflictError, DamagedData, InputError, LoopbackupError
+from ...logs import get_logger
+from ...progress import Reporter
+from ...terms import Action, Actor, Facts, Problem
+from ..content.segment import read_front
+from ..content.streams import TableWriter
+from ..content.upload import Upload, Uploaded
+from ..format import codec
+from ..format import record as rec
+from ..format.pack import PackDirectory
+from ..format.snapshot import Report, SnapshotBody
+from ..ledger.log import Draft, Rebuild, put_list
+from ..ledger.state import SnapshotRecord, State, join_names
+from ..source.base import Source
+from .collect import Collected, Collector, Parent
+from .look import Described, latest
+from .relocate import Relocator
+from .session import Session
+
+__all__ = ["BackupJob", "Done", "run_backup"]
+
+CLAIM_EVERY_S: Final = 60.0
+CLAIM_PACKS: Final = 8
+CLAIM_STALE_S: Final = 15 * 60
+INLINE_NAMES: Final = 256
+INLINE_DOMAINS: Final = 1024
+MAX_CLAIM_RUNS: Final = 64
+
+
+@frozen(kw_only=True)
+class BackupJob:
+    """What to back up, and as what."""
+
+    source: Source
+    name: str
+    actor: Actor
+    tags: Mapping[str, str] = field(factory=dict)
+    category: str | None = None
+    solid: bool = True
+    dynamic: bool = False
+    """Subjects are worked out per path."""
+    idempotency_key: str | None = None
+    dry_run: bool = False
+    executor: Executor | None = None
+
+
+@frozen
+class Done:
+    """A committed backup, or with ``dry_run`` what it would have been."""
+
+    snapshot: bytes
+    report: Report
+    problems: tuple[Problem, ...]
+    described: Described | None = None
+    """For a dry run, which has no record."""
+
+
+def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
+    """
+    Back up and commit one snapshot.
+
+    Raises:
+        PolicyError: Refused; nothing was read.
+        StoreError: The store failed; what was uploaded is reused by the next run.
+        ConflictError: A concurrent prune took what this run cannot read again.
+    """
+    facts = Facts(actor=job.actor, name=job.name, tags=dict(job.tags), category=job.category)
+    session.begin(Action.BACKUP, job.actor, facts)
+    snapshot = _snapshot_id(session, job.idempotency_key)
+    if snapshot in session.log.state.snapshots:
+        return Done(snapshot, Report(), ())
+    return _Run(session, job, snapshot, reporter).go()
+
+
+def _snapshot_id(session: Session, key: str | None) -> bytes:
+    if key is None:
+        return os.urandom(16)
+    return hashlib.sha256(
+        b"loopbackup/v1/idempotency\0" + session.header.vault_id + key.encode()
+    ).digest()[:16]
+
+
+@define(eq=False)
+class _Run:
+    """One run of a backup, from the first look at the source to its record."""
+
+    session: Session
+    job: BackupJob
+    snapshot: bytes
+    reporter: Reporter
+    run_id: bytes = field(factory=lambda: os.urandom(16))
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+    upload: Upload = field(init=False)
+    parent: Parent | None = None
+    result: Collected = field(factory=Collected)
+    table: TableWriter = field(init=False)
+    root: bytes = b""
+    uploaded: Uploaded = field(factory=lambda: Uploaded([], []))
+    base: int = 0
+    taken_over: list[bytes] = field(factory=list)
+    _claimed: int = 0
+    _claimed_at: float = field(factory=time.monotonic)
+    _claim_lock: threading.Lock = field(factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        session, header = self.session, self.session.header
+        self.base = session.log.state.size
+        self.upload = Upload(
+            session.store,
+            session.log,
+            session.keyring,
+            session.index,
+            executor=self.job.executor or session.executor,
+            pack_size=header.pack_size,
+            bundle_size=header.bundle_size,
+            on_pack=self._claim_if_due,
+            dry=self.job.dry_run,
+        )
+
+    def go(self) -> Done:
+        """Collect, commit, report."""
+        described = latest(self.session, self.job.name)
+        if described is not None:
+            with contextlib.suppress(DamagedData):
+                self.parent = Parent(self.session, described)
+        if not self.job.dry_run:
+            self._take_over()
+        try:
+            self._collect()
+            self._finish_upload(self.session.log.state)
+            if not self.job.dry_run:
+                self.session.log.commit(self)
+        except BaseException as exc:
+            self._stop_early(exc)
+            raise
+        self.reporter.finish()
+        return Done(
+            self.snapshot,
+            self._report(),
+            tuple(self.result.problems),
+            self._imagined() if self.job.dry_run else None,
+        )
+
+    def _imagined(self) -> Described:
+        """Describe what a dry run would have committed."""
+        record = SnapshotRecord(self.snapshot, -1, 0, b"", b"", b"", ())
+        return Described(record, self._body())
+
+    def _collect(self) -> None:
+        collector = Collector(
+            self.session,
+            self.upload,
+            self.job.source,
+            parent=self.parent,
+            solid=self.job.solid,
+            dynamic=self.job.dynamic,
+            dry_run=self.job.dry_run,
+            reporter=self.reporter,
+        )
+        self.result = collector.run()
+        self.table = collector.table
+
+    def _finish_upload(self, state: State) -> None:
+        self.root, _ = self.table.finish(self.snapshot, os.urandom(32))
+        self.uploaded = self.upload.finish(state.condemned)
+
+    # ---- the commit
+
+    def validate(self, state: State) -> Draft | Rebuild | None:
+        """Hold everything that the snapshot stands on against the state."""
+        if self.snapshot in state.snapshots:
+            return None
+        if state.epoch != self.session.keyring.root.epoch:
+            raise ConflictError("the vault's keys were changed meanwhile; open it again")
+        names = (*self.uploaded.segments, *self.uploaded.packs)
+        lost = self.upload.lost(state) or any(name in state.condemned for name in names)
+        parent_gone = (
+            self.parent is not None and self.parent.used and self.parent.id not in state.snapshots
+        )
+        if lost or parent_gone:
+            return Rebuild(self._rebuild)
+        return self._draft()
+
+    def _rebuild(self, state: State) -> None:
+        """
+        Put again what has no place left; read the source again for what is gone.
+
+        What neither has is marked in the snapshot and reported.
+        """
+        get_logger().info("a prune was faster; looking for what it took")
+        relocator = Relocator(self.session, self.upload, self.table, self.base)
+        self.table = relocator.run(state)
+        self.result.problems += relocator.problems
+        self.parent = None
+        self._finish_upload(self.session.log.state)
+
+    def _draft(self) -> Draft:
+        packs, packs_list = self._inline(self.uploaded.packs)
+        domains = self.table.domain_ids
+        listed = (
+            put_list(self.session.store, domains) if len(domains) > 16 * INLINE_DOMAINS else b""
+        )
+        facts = rec.SnapshotCommitted(
+            self.snapshot,
+            self.root,
+            self.base,
+            join_names(self.uploaded.segments),
+            packs,
+            packs_list,
+            b"" if listed else domains,
+            listed,
+            b"".join([self.run_id, *self.taken_over[: MAX_CLAIM_RUNS - 1]]),
+        )
+        key, ref = "meta", b""
+        if self.table.rows == 1 and domains != self.session.log.state.none_domain:
+            key, ref = "domain", domains
+        bodies = [
+            self.session.body(key, ref, codec.encode(self._body())),
+            self.session.audit(self.job.actor, Action.BACKUP),
+        ]
+        return Draft("snapshot", facts, bodies)
+
+    def _body(self) -> SnapshotBody:
+        job = self.job
+        return SnapshotBody(
+            name=job.name,
+            created_us=int(self.session.log.now().timestamp() * 1_000_000),
+            tags=dict(job.tags),
+            category=job.category,
+            source=job.source.description,
+            report=self._report(),
+            entries=self.table.entries,
+            size=self.table.size,
+        )
+
+    def _inline(self, short: list[bytes]) -> tuple[bytes, bytes]:
+        joined = join_names(short)
+        if len(short) <= INLINE_NAMES:
+            return joined, b""
+        return b"", put_list(self.session.store, joined)
+
+    def _report(self) -> Report:
+        result = self.result
+        subjects = self.table.rows - self.table.has_domain(self.session.log.state.none_domain)
+        return Report(
+            result.files,
+            result.bytes_read,
+            self.upload.added_bytes,
+            subjects,
+            result.without_subject,
+            result.unchanged,
+            len(result.problems),
+            round(self.reporter.seconds, 3),
+        )
+
+    # ---- claims: what a run has put survives it
+
+    def _claim_if_due(self) -> None:
+        """Claim after the first full pack, then after 1, 2, 4, 8, 8, ... more or a minute."""
+        with self._claim_lock:
+            packs = len(self.upload.packs)
+            fresh = packs - self._claimed
+            late = time.monotonic() - self._claimed_at >= CLAIM_EVERY_S
+            if fresh < max(1, min(self._claimed, CLAIM_PACKS)) and not (late and fresh):
+                return
+            self._claim(final=False)
+
+    def _claim(self, *, final: bool) -> None:
+        packs = self.upload.packs
+        if self.job.dry_run or not packs:
+            return
+        names, listed = self._inline(packs)
+        facts = rec.Claimed(self.run_id, names, listed, final)
+        self.session.log.commit_draft(
+            Draft("claim", facts, [self.session.audit(self.job.actor, Action.BACKUP)])
+        )
+        self._claimed, self._claimed_at = len(packs), time.monotonic()
+
+    def _stop_early(self, exc: BaseException) -> None:
+        """Leave what was uploaded to the next run; never hide *exc*."""
+        self.upload.abandon()
+        if self.job.dry_run or isinstance(exc, InputError):
+            return
+        with contextlib.suppress(LoopbackupError):
+            self.upload.flush()
+        with contextlib.suppress(LoopbackupError):
+            self._claim(final=True)
+
+    def _take_over(self) -> None:
+        """Use what interrupted runs have put; their claims end with this run's record."""
+        session = self.session
+        state = session.log.state
+        now_us = int(session.log.now().timestamp() * 1_000_000)
+        for claim in state.claims.values():
+            for short in claim.packs:
+                if short in state.condemned:
+                    continue
+                with contextlib.suppress(LoopbackupError):
+                    directory, front = read_front(
+                        session.store, session.keyring.index_secret, session.header.vault_id, short
+                    )
+                    assert isinstance(directory, PackDirectory)
+                    self.upload.adopt(short, front, directory)
+            if claim.final or now_us - claim.at_us > CLAIM_STALE_S * 1_000_000:
+                self.taken_over.append(claim.run)

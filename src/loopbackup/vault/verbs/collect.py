@@ -1,0 +1,357 @@
+"""
+Reading a source into a run: what is new is uploaded, what is known is named.
+
+One pass over the source; the caller's thread walks, reads, cuts and hashes,
+the upload's workers do the rest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import msgspec
+from attrs import define, field
+
+from ...errors import DamagedData, LoopbackupError
+from ...progress import Reporter
+from ...terms import Problem, SubjectKey
+from ..content.chunker import Chunker
+from ..content.sorter import EntrySorter
+from ..content.streams import Cursor, StreamReader, StreamWriter, TableWriter
+from ..content.upload import Upload
+from ..format.entries import FILE, ITEM, PROBLEM, Extra, Node, tree_order
+from ..keys.domains import Domain
+from ..source.base import Found, Reader, ScanProblem, Source
+from ..source.streams import reason_of
+from .domains import ensure_domains
+from .look import Described, read_table
+from .session import Session, chunker_params
+
+__all__ = ["Collected", "Collector", "Parent"]
+
+READ_AHEAD: Final = 4096
+BUFFER_BYTES: Final = 8 << 20
+MAX_CURSORS: Final = 512
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class Parent:
+    """The last snapshot of the series: what need not be read again."""
+
+    def __init__(self, session: Session, described: Described) -> None:
+        self.id = described.record.id
+        self.used = False
+        self._session = session
+        self._table = read_table(session, described.record)
+        self._damaged: set[bytes] = set()
+        self._cursors: OrderedDict[bytes, Cursor] = OrderedDict()
+
+    def find(self, domain: Domain, path: bytes) -> Node | None:
+        """Give the entry of the last snapshot at *path*."""
+        cursor = self._cursors.get(domain.id)
+        try:
+            if cursor is None:
+                row = None if domain.id in self._damaged else self._table.find(domain.id)
+                if row is None:
+                    return None
+                cursor = Cursor(StreamReader(domain, row, self._session.reader))
+                self._cursors[domain.id] = cursor
+                while len(self._cursors) > MAX_CURSORS:
+                    self._cursors.popitem(last=False)
+            else:
+                self._cursors.move_to_end(domain.id)
+            return cursor.find(path)
+        except DamagedData:
+            # A damaged parent costs a full reading, not the backup.
+            self._damaged.add(domain.id)
+            self._cursors.pop(domain.id, None)
+            return None
+
+
+@define
+class Collected:
+    """What one pass over a source came to."""
+
+    problems: list[Problem] = field(factory=list)
+    files: int = 0
+    unchanged: int = 0
+    bytes_read: int = 0
+    without_subject: int = 0
+
+
+class Collector:
+    """Reads one source into one upload."""
+
+    def __init__(
+        self,
+        session: Session,
+        upload: Upload,
+        source: Source,
+        *,
+        parent: Parent | None,
+        solid: bool,
+        dynamic: bool,
+        dry_run: bool,
+        reporter: Reporter,
+    ) -> None:
+        header = session.header
+        self._session = session
+        self._upload = upload
+        self._source = source
+        self._parent = parent
+        self._solid = solid
+        self._dynamic = dynamic
+        self._dry_run = dry_run
+        self._reporter = reporter
+        self._params = chunker_params(header)
+        self._small = header.chunk_min
+        self._buffer = bytearray(max(BUFFER_BYTES, 2 * header.chunk_max))
+        self._chunkers: OrderedDict[bytes, Chunker] = OrderedDict()
+        self._domains: dict[SubjectKey | None, Domain] = {}
+        self._writers: dict[bytes, StreamWriter] = {}
+        self._sorter = None if source.in_order else EntrySorter()
+        self.table = TableWriter(session.keyring.meta, upload)
+        self.result = Collected()
+
+    def run(self) -> Collected:
+        """
+        Read everything; afterwards ``table`` holds the snapshot's domains.
+
+        Errors of single entries are collected; errors of the store, of a
+        generator, and interrupts go through.
+        """
+        try:
+            for batch in self._batches():
+                self._enrol(batch)
+                for found in batch:
+                    self._take(found)
+            self._drain_sorter()
+        finally:
+            self._source.close()
+            if self._sorter is not None:
+                self._sorter.close()
+        for domain_id in sorted(self._writers):
+            self.table.add(self._writers[domain_id].finish())
+        return self.result
+
+    # ---- domains first
+
+    def _batches(self) -> Iterator[list[Found | ScanProblem]]:
+        """Read ahead where the source allows it, so that new subjects come in batches."""
+        if not self._source.opens_later:
+            if self._dynamic:
+                self._enrol_all()
+            yield from ([found] for found in self._source.scan())
+            return
+        entries = iter(self._source.scan())
+        while batch := list(islice(entries, READ_AHEAD)):
+            yield batch
+
+    def _enrol_all(self) -> None:
+        """Walk once for the subjects alone: one record for thousands, not one for each."""
+        new: set[SubjectKey | None] = set()
+        for found in self._source.scan():
+            if found.subject not in self._domains:
+                new.add(found.subject)
+            if len(new) >= READ_AHEAD:
+                self._ensure(new)
+                new = set()
+        self._ensure(new)
+
+    def _enrol(self, batch: list[Found | ScanProblem]) -> None:
+        if len(batch) == 1:
+            if batch[0].subject not in self._domains:
+                self._ensure({batch[0].subject})
+            return
+        self._domains.clear()
+        self._ensure({found.subject for found in batch})
+
+    def _ensure(self, subjects: set[SubjectKey | None]) -> None:
+        session = self._session
+        if self._dry_run:
+            self._domains.update(session.keyring.imagine(subjects))
+            return
+        self._domains.update(ensure_domains(session.store, session.log, session.keyring, subjects))
+
+    # ---- one entry
+
+    def _take(self, found: Found | ScanProblem) -> None:
+        domain = self._domains[found.subject]
+        if isinstance(found, ScanProblem):
+            self._problem(found.kind, found.message, found.path)
+            if not found.in_tree:
+                node = Node(found.path, PROBLEM, extra=Extra(problem=found.kind))
+                self._write(domain, node)
+            return
+        if found.no_subject is not None:
+            self.result.without_subject += 1
+            if found.no_subject != "unmatched":
+                self._problem("no_subject", "its path names no valid subject", found.node.path)
+        node = found.node
+        if node.kind in (FILE, ITEM):
+            node = self._content(domain, found)
+        self.result.files += 1
+        self._reporter.advance(files=1)
+        self._write(domain, node)
+
+    def _content(self, domain: Domain, found: Found) -> Node:
+        known = self._unchanged(domain, found)
+        if known is not None:
+            self.result.unchanged += 1
+            found.node.chunks, found.node.size = known.chunks, known.size
+            found.node.extra = _with_extents(found.node.extra, known.extra)
+            return found.node
+        path = found.node.path
+        try:
+            if self._read(domain, found):
+                found = self._source.refresh(found)
+                if self._read(domain, found):
+                    self._problem("changed", "it changed while it was read, twice", path)
+                    found.node.extra = found.node.extra or Extra()
+                    found.node.extra.problem = "changed"
+        except LoopbackupError:
+            raise
+        except OSError as exc:
+            kind = "vanished" if isinstance(exc, FileNotFoundError) else "unreadable"
+            self._problem(kind, reason_of(exc), path)
+            return Node(path, PROBLEM, extra=Extra(problem=kind))
+        return found.node
+
+    def _unchanged(self, domain: Domain, found: Found) -> Node | None:
+        """Give the parent's entry if the content need not be read again."""
+        if self._parent is None or found.unchanged_by is None:
+            return None
+        known, node = self._parent.find(domain, found.node.path), found.node
+        if known is None or known.kind != node.kind or (known.extra and known.extra.problem):
+            return None
+        if found.unchanged_by == "version":
+            mine = node.extra.version if node.extra else None
+            same = mine is not None and known.extra is not None and known.extra.version == mine
+        else:
+            same = (known.size, known.mtime_ns, known.ctime_ns, known.inode) == (
+                node.size,
+                node.mtime_ns,
+                node.ctime_ns,
+                node.inode,
+            )
+        if same:
+            self._parent.used = True
+            return known
+        return None
+
+    def _read(self, domain: Domain, found: Found) -> bool:
+        """Read the content into chunks; True if it changed meanwhile."""
+        node = found.node
+        with self._source.open(found) as reader:
+            view = memoryview(self._buffer)
+            filled = _fill(reader, view[: self._small + 1])
+            if filled <= self._small:
+                node.chunks = self._store_small(domain, node.uid, bytes(view[:filled]))
+                node.size = filled
+            else:
+                node.chunks, node.size = self._store_large(domain, reader, filled)
+            self.result.bytes_read += node.size
+            self._reporter.advance(size_bytes=node.size)
+            return reader.changed()
+
+    def _store_small(self, domain: Domain, group: int, data: bytes) -> bytes:
+        if not data:
+            return b""
+        chunk_id = domain.chunk_id(data)
+        if not self._upload.has(domain, chunk_id):
+            if self._solid:
+                self._upload.put_small(domain, group, chunk_id, data)
+            else:
+                self._upload.put(domain, chunk_id, data)
+        return chunk_id
+
+    def _store_large(self, domain: Domain, reader: Reader, filled: int) -> tuple[bytes, int]:
+        chunker = self._chunker(domain)
+        view = memoryview(self._buffer)
+        ids, total, final = [], 0, False
+        while not final:
+            got = _fill(reader, view[filled:])
+            final = filled + got < len(view)
+            filled += got
+            start = 0
+            for end in chunker.cut(view[:filled], final=final):
+                piece = view[start:end]
+                chunk_id = domain.chunk_id(piece)
+                ids.append(chunk_id)
+                if not self._upload.has(domain, chunk_id):
+                    self._upload.put(domain, chunk_id, bytes(piece))
+                start = end
+            total += start
+            rest = filled - start
+            view[:rest] = bytes(view[start:filled])
+            filled = rest
+        return b"".join(ids), total
+
+    def _chunker(self, domain: Domain) -> Chunker:
+        chunker = self._chunkers.get(domain.id)
+        if chunker is None:
+            chunker = self._chunkers[domain.id] = Chunker(domain.chunker_key, self._params)
+            while len(self._chunkers) > MAX_CURSORS:
+                self._chunkers.popitem(last=False)
+        return chunker
+
+    # ---- entries out
+
+    def _write(self, domain: Domain, node: Node) -> None:
+        encoded = _encoder.encode(node)
+        if self._sorter is None:
+            self._writer(domain).add(node.path, encoded, node.size)
+            return
+        self._sorter.add(domain.id, tree_order(node.path), encoded, node.size)
+
+    def _writer(self, domain: Domain) -> StreamWriter:
+        writer = self._writers.get(domain.id)
+        if writer is None:
+            writer = self._writers[domain.id] = StreamWriter(domain, self._upload)
+        return writer
+
+    def _drain_sorter(self) -> None:
+        """Write streams domain by domain; of two entries with one path the first counts."""
+        if self._sorter is None:
+            return
+        last = (b"", b"")
+        writer = None
+        for domain_id, key, _arrival, encoded, size in self._sorter:
+            path = key.replace(b"\0", b"/")
+            if (domain_id, key) == last:
+                self._problem("duplicate", "an item of the same path came earlier", path)
+                continue
+            if writer is None or domain_id != last[0]:
+                if writer is not None:
+                    self.table.add(writer.finish())
+                writer = StreamWriter(self._session.keyring.by_id(domain_id), self._upload)
+            writer.add(path, encoded, size)
+            last = (domain_id, key)
+        if writer is not None:
+            self.table.add(writer.finish())
+
+    def _problem(self, kind: str, message: str, path: bytes) -> None:
+        self.result.problems.append(Problem(kind, message, path))
+
+
+def _fill(reader: Reader, view: memoryview) -> int:
+    """Read until *view* is full or the content ends."""
+    filled = 0
+    while filled < len(view):
+        got = reader.readinto(view[filled:])
+        if not got:
+            break
+        filled += got
+    return filled
+
+
+def _with_extents(mine: Extra | None, known: Extra | None) -> Extra | None:
+    """Carry over where the holes of an unchanged sparse file are."""
+    if known is None or known.extents is None:
+        return mine
+    mine = mine or Extra()
+    mine.extents = known.extents
+    return mine

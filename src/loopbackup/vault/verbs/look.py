@@ -1,0 +1,105 @@
+"""Reading what the ledger says of snapshots: names, tags, tables of domains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from ...errors import DamagedData, LoopbackupError, NotFoundError
+from ..content.streams import StreamReader, TableReader
+from ..format import codec, names
+from ..format.snapshot import SnapshotBody, SnapshotRoot
+from ..keys.domains import Domain
+from ..ledger.state import SnapshotRecord
+from .session import Session
+
+__all__ = ["Described", "describe", "describe_all", "latest", "read_root", "read_table", "streams"]
+
+
+@frozen
+class Described:
+    """A live snapshot with its sealed description opened."""
+
+    record: SnapshotRecord
+    body: SnapshotBody
+
+    @property
+    def id(self) -> str:
+        """Thirty-two hex digits."""
+        return self.record.id.hex()
+
+
+def describe(session: Session, record: SnapshotRecord) -> Described:
+    """
+    Open a snapshot's description.
+
+    Raises:
+        NotFoundError: Its keys are gone: it was about one subject, now erased.
+    """
+    for ref, data in record.bodies:
+        if ref.key in ("meta", "domain"):
+            return Described(record, codec.decode(session.open_body(ref, data), SnapshotBody))
+    raise DamagedData("a snapshot's record has no description", index=record.index)
+
+
+def describe_all(session: Session) -> list[Described]:
+    """Give all live snapshots whose description can be opened, newest first."""
+    found = []
+    for record in sorted(session.log.state.snapshots.values(), key=lambda r: r.index, reverse=True):
+        try:
+            found.append(describe(session, record))
+        except NotFoundError:
+            continue
+    return found
+
+
+def latest(session: Session, name: str) -> Described | None:
+    """Give the newest live snapshot of a series."""
+    for record in sorted(session.log.state.snapshots.values(), key=lambda r: r.index, reverse=True):
+        try:
+            described = describe(session, record)
+        except NotFoundError:
+            continue
+        if described.body.name == name:
+            return described
+    return None
+
+
+def read_root(session: Session, record: SnapshotRecord) -> SnapshotRoot:
+    """Read a snapshot's root."""
+    meta = session.keyring.meta
+    root = codec.decode(session.reader.read(meta, record.root, "root"), SnapshotRoot)
+    if root.snapshot != record.id:
+        raise DamagedData("a snapshot's root belongs to another snapshot", kind="swapped")
+    return root
+
+
+def read_table(session: Session, record: SnapshotRecord) -> TableReader:
+    """Open a snapshot's table of domains."""
+    return TableReader(session.keyring.meta, read_root(session, record), session.reader)
+
+
+def streams(session: Session, record: SnapshotRecord) -> Iterator[tuple[Domain, StreamReader]]:
+    """
+    Yield each domain of a snapshot with its stream.
+
+    A domain whose keys are gone is left out: its data are erased.
+    """
+    for row in read_table(session, record):
+        try:
+            domain = session.keyring.by_id(row.domain)
+        except NotFoundError:
+            continue
+        yield domain, StreamReader(domain, row, session.reader)
+
+
+def object_of(exc: LoopbackupError) -> str | None:
+    """Give the stored object that an error is about."""
+    found = exc.context.get("object")
+    return found if isinstance(found, str) else None
+
+
+def short_name(short: bytes) -> str:
+    """Give the store's name of a pack or index object."""
+    return names.pack_name(short[1:]) if short[:1] == b"p" else names.index_name(short[1:])

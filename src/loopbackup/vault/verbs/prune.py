@@ -1,0 +1,477 @@
+"""
+Pruning: condemn what is dead, move what is alive out of wasteful packs, sweep.
+
+Nothing is deleted that an earlier record has not condemned by name. After a
+lost race the set of what is condemned only shrinks.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ...errors import ConflictError, DamagedData, NotFoundError
+from ...logs import get_logger
+from ...terms import Action, Actor, Problem
+from ..content.segment import Place, SegmentReader, build_index
+from ..content.upload import Upload, Uploaded
+from ..format import names
+from ..format import record as rec
+from ..format.pack import CONTENT_KINDS, BlobRow
+from ..keys.domains import Domain
+from ..ledger.log import Draft, Rebuild, put_list
+from ..ledger.state import State, join_names, object_name
+from ..store.protocol import StoredObject
+from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
+from .session import Session
+from .sweep import Swept, sweep
+
+__all__ = ["Pruned", "run_prune"]
+
+MAX_WASTE: Final = 0.05
+MANY_TAILS: Final = 8
+MANY_SEGMENTS: Final = 16
+KEEP_SUMMARIES: Final = 2
+INLINE_NAMES: Final = 512
+MAX_REPLANS: Final = 8
+
+
+@define
+class Pruned:
+    """Counts of a prune."""
+
+    condemned: int = 0
+    """Objects that no longer count."""
+    moved_bytes: int = 0
+    """Stored bytes of live chunks that were copied out."""
+    swept: int = 0
+    """Objects deleted."""
+    freed_bytes: int = 0
+    kept: int = 0
+    """Objects that the store refused to delete."""
+    problems: list[Problem] = field(factory=list)
+
+
+@define
+class Usage:
+    """How much of a pack is in use, in bytes of blobs."""
+
+    used: int = 0
+    live: float = 0.0
+
+
+@frozen
+class Listing:
+    """What lies in the store under the names that a prune looks after."""
+
+    sizes: dict[bytes, int]
+    """Short name -> size."""
+    modified: dict[bytes, datetime | None]
+
+    @classmethod
+    def take(cls, session: Session) -> Listing:
+        """List packs, index objects, lists and shards."""
+        sizes, modified = {}, {}
+        for prefix, letter in (
+            (names.PACKS, b"p"),
+            (names.INDEX, b"i"),
+            (names.LISTS, b"l"),
+            (names.SHARDS, b"s"),
+        ):
+            for entry in session.store.list(prefix):
+                short = _short(letter, entry)
+                if short is not None:
+                    sizes[short] = entry.size_bytes
+                    modified[short] = entry.modified_at
+        return cls(sizes, modified)
+
+
+def _short(letter: bytes, entry: StoredObject) -> bytes | None:
+    try:
+        digest = bytes.fromhex(entry.key.rsplit("/", 1)[-1])
+    except ValueError:
+        return None
+    return letter + digest if len(digest) == 32 else None
+
+
+@define
+class Plan:
+    """What one look at the vault says should go."""
+
+    size: int
+    snapshots: set[bytes]
+    dead: set[bytes] = field(factory=set)
+    rewrite: set[bytes] = field(factory=set)
+    unknown: set[bytes] = field(factory=set)
+    rescue: list[tuple[Domain, bytes]] = field(factory=list)
+    usage: dict[bytes, Usage] = field(factory=dict)
+    complete: bool = True
+    """Everything could be read; otherwise nothing is swept."""
+
+
+def run_prune(session: Session, actor: Actor) -> Pruned:
+    """
+    Prune once; see the module.
+
+    Raises:
+        PolicyError: Refused; nothing was changed.
+        DamagedData: A live snapshot's root cannot be read, so that nothing
+            can be called dead.
+    """
+    session.begin(Action.PRUNE, actor)
+    result = Pruned()
+    _lapse_claims(session, actor)
+    job = _Job(session, actor, result)
+    plan = job.go()
+    if plan.complete:
+        swept = sweep(session, actor, plan.size)
+    else:
+        swept = Swept()
+        get_logger().warning("nothing is swept while parts of the vault cannot be read")
+    result.swept, result.freed_bytes, result.kept = swept.objects, swept.bytes, swept.kept
+    _drop_old_summaries(session)
+    return result
+
+
+def _lapse_claims(session: Session, actor: Actor) -> None:
+    """Declare runs dead that have said nothing for as long as the grace."""
+    now_us = int(session.log.now().timestamp() * 1_000_000)
+    grace_us = session.header.grace_s * 1_000_000
+    for claim in session.log.state.claims.values():
+        if now_us - claim.at_us > grace_us:
+            audit = session.audit(actor, Action.PRUNE)
+            session.log.commit_draft(Draft("claim-lapsed", rec.RunEnded(claim.run), [audit]))
+
+
+def _drop_old_summaries(session: Session) -> None:
+    found = sorted(entry.key for entry in session.store.list(names.SUMMARY))
+    confirmed = session.log.state.last_summary
+    older = [k for k in found if int(k[len(names.SUMMARY) :].split("-")[0]) <= confirmed]
+    for key in older[:-KEEP_SUMMARIES]:
+        session.store.delete(key)
+
+
+@define(eq=False)
+class _Job:
+    """One condemnation, over as many attempts as it takes."""
+
+    session: Session
+    actor: Actor
+    result: Pruned
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+    upload: Upload = field(init=False)
+    uploaded: Uploaded = field(factory=lambda: Uploaded([], []))
+    plan: Plan = field(init=False)
+    condemned: set[bytes] = field(factory=set)
+    moved: dict[bytes, set[bytes]] = field(factory=dict)
+    merged: list[bytes] = field(factory=list)
+    merged_into: list[bytes] = field(factory=list)
+    merged_packs: list[bytes] = field(factory=list)
+    _replans: int = 0
+
+    def go(self) -> Plan:
+        """Plan, move, commit."""
+        self._prepare(self.session.log.state)
+        if self.condemned or self.merged or self.uploaded.packs:
+            self.session.log.commit(self)
+            self.result.condemned = len(self.condemned)
+        return self.plan
+
+    def _prepare(self, state: State) -> None:
+        session = self.session
+        state = session.log.state
+        listing = Listing.take(session)
+        # What the listing shows may be older than this fold: fold once more, so
+        # that nothing committed meanwhile looks unknown.
+        session.log.refresh()
+        state = session.log.state
+        marks = mark(session, state.snapshots.values())
+        self.plan = _look(session, state, marks, listing, self.result)
+        self.upload = Upload(
+            session.store,
+            session.log,
+            session.keyring,
+            session.index,
+            executor=session.executor,
+            pack_size=session.header.pack_size,
+            bundle_size=session.header.bundle_size,
+        )
+        self._move(state, marks)
+        self.uploaded = self.upload.finish()
+        self.moved = {d: set(places) for d, places in self.upload.own_places().items()}
+        self.condemned = self.plan.dead | self.plan.rewrite | self.plan.unknown
+        self._merge(state)
+
+    def _move(self, state: State, marks: Marks) -> None:
+        """Copy live chunks out of the packs to rewrite, verified, under fresh salts."""
+        plan, session = self.plan, self.session
+        if plan.rewrite:
+            for domain in domains_of(session, state, marks):
+                if domain is None:
+                    continue
+                live = live_chunks(session, marks, domain)
+                parts = [
+                    part
+                    for part in live_parts(session, state, domain, live)
+                    if part.live and part.blob.pack in plan.rewrite
+                ]
+                # In another order than before, so that lengths tell less.
+                random.SystemRandom().shuffle(parts)
+                for part in parts:
+                    self._copy(domain, part)
+        for domain, chunk_id in plan.rescue:
+            self._rescue(state, domain, chunk_id)
+
+    def _copy(self, domain: Domain, part: LivePart) -> None:
+        kind = CONTENT_KINDS[part.blob.kind]
+        self.result.moved_bytes += part.blob.length
+        if kind != "bundle":
+            data = self.session.reader.read_place(domain, part.blob.id, part.live[0][1], kind)
+            self.upload.put(domain, part.blob.id, bytes(data), kind)
+            return
+        group = int.from_bytes(part.blob.id[:8], "little")
+        for chunk_id, place in part.live:
+            data = self.session.reader.read_place(domain, chunk_id, place)
+            self.upload.put_small(domain, group, chunk_id, bytes(data))
+
+    def _rescue(self, state: State, domain: Domain, chunk_id: bytes) -> None:
+        """Bring back a live chunk that only a condemned pack holds."""
+        for short in state.condemned:
+            if short[:1] != b"p":
+                continue
+            try:
+                place = self.session.index.pack_places(short, domain).get(chunk_id)
+                if place is None:
+                    continue
+                kind = _kind_of(place, chunk_id)
+                data = self.session.reader.read_place(domain, chunk_id, place, kind)
+            except (DamagedData, NotFoundError):
+                continue
+            self.upload.put(domain, chunk_id, bytes(data), kind)
+            get_logger().error("a live chunk was condemned and is brought back")
+            self.result.problems.append(
+                Problem(
+                    "rescued",
+                    "a live chunk stood in a condemned pack only",
+                    object=object_name(short),
+                )
+            )
+            return
+        self.plan.complete = False
+        self.result.problems.append(Problem("missing_chunk", "no pack holds a live chunk"))
+
+    # ---- merging segments
+
+    def _merge(self, state: State) -> None:
+        """Merge the small segments once there are many."""
+        self.merged, self.merged_into, self.merged_packs = [], [], []
+        live = [r for r in self.session.index.segments(state) if r.short not in self.condemned]
+        if len(live) < MANY_SEGMENTS:
+            return
+        live.sort(key=lambda reader: reader.size)
+        chosen: list[SegmentReader] = []
+        total = 0
+        for reader in live:
+            if len(chosen) >= MANY_SEGMENTS // 2 and reader.size > 4 * total:
+                break
+            chosen.append(reader)
+            total += reader.size
+        contents = self._contents(chosen, state)
+        if contents is None:
+            return
+        session = self.session
+        data = build_index(session.keyring.index_secret, session.header.vault_id, contents)
+        digest = names.content_hash(data)
+        session.store.put(names.index_name(digest), data)
+        self.merged = [reader.short for reader in chosen]
+        self.merged_into = [b"i" + digest]
+        self.merged_packs = sorted(
+            {b"p" + entry[0] for entries in contents.values() for entry in entries}
+        )
+        self.condemned |= {short for short in self.merged if short[:1] == b"i"}
+
+    def _contents(
+        self, readers: list[SegmentReader], state: State
+    ) -> dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]] | None:
+        """Collect what the segments hold of packs that stay."""
+        contents: dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]] = {}
+        for domain_id in sorted({d for reader in readers for d in reader.domains()}):
+            try:
+                domain = self.session.keyring.by_id(domain_id)
+            except NotFoundError:
+                return None
+            packs: dict[tuple[bytes, int, int], tuple[list[BlobRow], list[bytes]]] = {}
+            for reader in readers:
+                fronts = dict(reader.packs)
+                for blob, members in reader.rows(domain):
+                    if blob.pack in state.condemned or blob.pack in self.condemned:
+                        continue
+                    front = fronts[blob.pack]
+                    rows, parts = packs.setdefault((blob.pack, front, blob.generation), ([], []))
+                    rows.append(
+                        BlobRow(
+                            0,
+                            blob.id,
+                            blob.offset - front,
+                            blob.stored,
+                            blob.plain,
+                            len(members) // 36,
+                            blob.codec,
+                            blob.kind,
+                        )
+                    )
+                    parts.append(members)
+            if packs:
+                contents[domain] = [
+                    (pack[1:], front, generation, rows, parts)
+                    for (pack, front, generation), (rows, parts) in packs.items()
+                ]
+        return contents
+
+    # ---- the commit
+
+    def validate(self, state: State) -> Draft | Rebuild | None:
+        """Shrink what is condemned by what was committed since the plan."""
+        mine = (*self.uploaded.segments, *self.uploaded.packs, *self.merged_into)
+        live = {segment.name for segment in state.segments}
+        if any(name in state.condemned for name in mine) or not set(self.merged) <= live:
+            return Rebuild(self._replan)
+        if state.size != self.plan.size:
+            self._shrink(state)
+        if not self.condemned and not self.merged and not self.uploaded.packs:
+            return None
+        return self._draft(state)
+
+    def _replan(self, state: State) -> None:
+        self._replans += 1
+        if self._replans > MAX_REPLANS:
+            raise ConflictError("other prunes were faster again and again; run this one later")
+        self._prepare(state)
+
+    def _shrink(self, state: State) -> None:
+        session = self.session
+        claimed = {pack for claim in state.claims.values() for pack in claim.packs}
+        named = {segment.name for segment in state.segments if segment.name not in self.merged}
+        named |= {b"l" + digest for digest in state.lists}
+        named |= {b"s" + digest for digest in state.shards.values()}
+        for reader in session.index.segments(state):
+            if reader.short not in self.merged:
+                known = {pack for pack, _front in reader.packs}
+                named |= known & self.plan.unknown
+        self.condemned -= claimed | (named - self.plan.dead - self.plan.rewrite)
+        new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
+        if new:
+            self._keep_for(state, mark(session, new))
+
+    def _keep_for(self, state: State, marks: Marks) -> None:
+        """Condemn no pack that leaves a chunk of a new snapshot without a place."""
+        session = self.session
+        for domain in domains_of(session, state, marks):
+            if domain is None or not (
+                domain.id in marks.rows or domain.id == session.keyring.meta.id
+            ):
+                continue
+            live = live_chunks(session, marks, domain) - self.moved.get(domain.id, set())
+            where: dict[bytes, set[bytes]] = defaultdict(set)
+            for reader in session.index.segments(state):
+                for pack, chunk_id in reader.chunk_packs(domain, live):
+                    if pack not in state.condemned:
+                        where[chunk_id].add(pack)
+            for packs in where.values():
+                if packs <= self.condemned:
+                    self.condemned -= packs
+        if marks.pinned:
+            self.condemned -= self.plan.dead | self.plan.rewrite
+
+    def _draft(self, state: State) -> Draft:
+        condemned = sorted(self.condemned - state.condemned.keys())
+        names_, listed = self._inline(condemned)
+        old, old_listed = self._inline(self.merged)
+        packs, packs_listed = self._inline([*self.uploaded.packs, *self.merged_packs])
+        new = join_names([*self.uploaded.segments, *self.merged_into])
+        facts = rec.Pruned(names_, listed, old, old_listed, new, packs, packs_listed)
+        return Draft("prune", facts, [self.session.audit(self.actor, Action.PRUNE)])
+
+    def _inline(self, short: list[bytes]) -> tuple[bytes, bytes]:
+        joined = join_names(short)
+        if len(short) <= INLINE_NAMES:
+            return joined, b""
+        return b"", put_list(self.session.store, joined)
+
+
+def _look(session: Session, state: State, marks: Marks, listing: Listing, result: Pruned) -> Plan:
+    """Decide what is dead, wasteful, unknown; nothing is written."""
+    plan = Plan(state.size, set(state.snapshots))
+    usage: dict[bytes, Usage] = defaultdict(Usage)
+    pinned: set[bytes] = set()
+    known = {pack for reader in session.index.segments(state) for pack, _ in reader.packs}
+    for domain in domains_of(session, state, marks):
+        if domain is None:
+            # Whose it was cannot be told any more, so neither what is in use.
+            plan.complete = False
+            pinned |= known
+            continue
+        live = live_chunks(session, marks, domain)
+        for part in live_parts(session, state, domain, live):
+            use = usage[part.blob.pack]
+            use.used += part.blob.length
+            share = sum(place.length for _, place in part.live) / max(part.blob.plain, 1)
+            use.live += part.blob.length * (share if part.blob.plain else bool(part.live))
+            if domain.id in marks.pinned:
+                pinned.add(part.blob.pack)
+        if domain.id in marks.pinned:
+            plan.complete = False
+        else:
+            plan.rescue += [(domain, chunk_id) for chunk_id in sorted(live)]
+    result.problems += marks.problems
+    claimed = {pack for claim in state.claims.values() for pack in claim.packs}
+    plan.usage = usage
+    usable = known - state.condemned.keys() - pinned - claimed
+    plan.dead = {pack for pack in usable if usage[pack].live == 0}
+    plan.rewrite = _wasteful(usable - plan.dead, usage, listing, session.header.pack_size)
+    plan.unknown = _unknown(session, state, listing, known | claimed)
+    return plan
+
+
+def _wasteful(
+    packs: set[bytes], usage: dict[bytes, Usage], listing: Listing, pack_size: int
+) -> set[bytes]:
+    """Choose the packs to rewrite: the worst until at most 5 % is wasted, and many tails."""
+    chosen = set()
+    live = sum(usage[p].live for p in packs)
+    used = float(sum(usage[p].used for p in packs))
+    by_waste = sorted(packs, key=lambda p: usage[p].live / max(usage[p].used, 1))
+    for pack in by_waste:
+        use = usage[pack]
+        if used <= 0 or 1 - live / used <= MAX_WASTE or 1 - use.live / use.used <= MAX_WASTE:
+            break
+        chosen.add(pack)
+        used -= use.used - use.live
+    tails = {p for p in packs if listing.sizes.get(p, pack_size) < pack_size}
+    if len(tails) >= MANY_TAILS:
+        chosen |= tails
+    return chosen
+
+
+def _unknown(session: Session, state: State, listing: Listing, known: set[bytes]) -> set[bytes]:
+    """Give the objects that no record and no claim knows, older than the grace."""
+    named = known | {segment.name for segment in state.segments}
+    named |= {b"l" + digest for digest in state.lists}
+    named |= {b"s" + digest for digest in state.shards.values()}
+    oldest = session.log.now() - timedelta(seconds=session.header.grace_s)
+    return {
+        short
+        for short in listing.sizes
+        if short not in named
+        and short not in state.condemned
+        and (listing.modified[short] or datetime.min.replace(tzinfo=UTC)) <= oldest
+    }
+
+
+def _kind_of(place: Place, chunk_id: bytes) -> str:
+    return CONTENT_KINDS[place.blob.kind] if place.blob.id == chunk_id else "data"

@@ -1,0 +1,274 @@
+"""Restoring: entries in tree order, content in parallel, every byte verified."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from ...errors import DamagedData, IncompleteRestore, NotFoundError, StoreError
+from ...logs import get_logger
+from ...progress import Reporter
+from ...terms import Action, Actor, Facts, Problem, SubjectKey
+from ..content.streams import StreamReader
+from ..format import record as rec
+from ..format.entries import FILE, ITEM, PROBLEM, Node
+from ..keys.domains import Domain
+from ..ledger.log import Draft
+from ..source.patterns import Patterns
+from ..target import NotRestored, Overwrite, Target, open_target
+from .look import Described, read_table
+from .session import Session
+
+__all__ = ["RestoreJob", "Restored", "run_restore", "stream_of", "streams_of"]
+
+BATCH_BYTES: Final = 2 << 20
+BATCH_ENTRIES: Final = 256
+_POINTLESS: Final = ("full", "read_only")
+_HARMLESS: Final = ("owner", "mode", "times", "metadata")
+
+
+@frozen(kw_only=True)
+class RestoreJob:
+    """What to restore, and where to."""
+
+    snapshot: Described
+    to: str | os.PathLike[str]
+    actor: Actor
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    subject: SubjectKey | None = None
+    overwrite: Overwrite = "never"
+    options: Mapping[str, Any] | None = None
+    dry_run: bool = False
+
+
+@define
+class Restored:
+    """Counts of a restore."""
+
+    files: int = 0
+    bytes_written: int = 0
+    skipped: int = 0
+    problems: list[Problem] = field(factory=list)
+
+
+def streams_of(
+    session: Session, snapshot: Described, subject: SubjectKey | None = None
+) -> Iterator[tuple[Domain, StreamReader]]:
+    """
+    Yield the streams of a snapshot, nobody's first, for it holds the folders above.
+
+    With *subject* only that subject's; a tenant's own covers its children.
+
+    Raises:
+        NotFoundError: The subject has nothing in this snapshot.
+    """
+    table = read_table(session, snapshot.record)
+    if subject is not None:
+        found = False
+        for domain, stream in _subject_streams(session, table, subject):
+            found = True
+            yield domain, stream
+        if not found:
+            raise NotFoundError("the snapshot holds nothing of that subject", kind="subject")
+        return
+    none = session.log.state.none_domain
+    row = table.find(none)
+    if row is not None:
+        domain = session.keyring.by_id(none)
+        yield domain, StreamReader(domain, row, session.reader)
+    for row in table:
+        if row.domain != none:
+            domain = session.keyring.by_id(row.domain)
+            yield domain, StreamReader(domain, row, session.reader)
+
+
+def _subject_streams(
+    session: Session, table: Any, subject: SubjectKey
+) -> Iterator[tuple[Domain, StreamReader]]:
+    own = session.keyring.find(subject)
+    row = None if own is None else table.find(own.id)
+    if own is not None and row is not None:
+        yield own, StreamReader(own, row, session.reader)
+    if len(subject) == 2:
+        return
+    for row in table:
+        domain = session.keyring.by_id(row.domain)
+        if (
+            domain.subject is not None
+            and len(domain.subject) == 2
+            and domain.subject[0] == subject[0]
+        ):
+            yield domain, StreamReader(domain, row, session.reader)
+
+
+def stream_of(session: Session, snapshot: Described, domain: Domain) -> StreamReader | None:
+    """Give one domain's stream in a snapshot, or None."""
+    row = read_table(session, snapshot.record).find(domain.id)
+    return None if row is None else StreamReader(domain, row, session.reader)
+
+
+def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restored:
+    """
+    Restore a snapshot, or a part of it.
+
+    Raises:
+        PolicyError: Refused; nothing was written.
+        DamagedData: Some content is damaged; the rest is restored.
+        IncompleteRestore: Some entries could not be written; the rest is restored.
+    """
+    facts = Facts(actor=job.actor, subject=job.subject, name=job.snapshot.body.name)
+    session.begin(Action.RESTORE, job.actor, facts)
+    if not job.dry_run:
+        _record(session, job)
+    run = _Run(session, job, reporter)
+    if job.dry_run:
+        run.count()
+        return run.result
+    run.go()
+    reporter.finish()
+    _raise_if_incomplete(run.result)
+    return run.result
+
+
+def _record(session: Session, job: RestoreJob) -> None:
+    """Record the restore before its first byte, where the store can be written to."""
+    if session.read_only:
+        return
+    facts = rec.Looked(job.snapshot.record.id)
+    try:
+        session.log.commit_draft(
+            Draft("restore", facts, [session.audit(job.actor, Action.RESTORE)])
+        )
+    except StoreError as exc:
+        if exc.kind not in ("denied", "read_only"):
+            raise
+        get_logger().warning("the restore could not be recorded", kind=exc.kind)
+
+
+def _raise_if_incomplete(result: Restored) -> None:
+    damaged = [p for p in result.problems if p.kind == "damaged"]
+    if damaged:
+        raise DamagedData(
+            f"{len(damaged)} entries could not be restored because their data are damaged; "
+            f"{result.files:,} others are restored (.problems names what is missing)",
+            problems=tuple(result.problems),
+            report=result,
+        )
+    failed = [p for p in result.problems if p.kind not in _HARMLESS]
+    if failed:
+        raise IncompleteRestore(
+            f"{len(failed)} entries could not be restored; {result.files:,} others are "
+            "(.problems names what is missing)",
+            problems=tuple(result.problems),
+            report=result,
+        )
+
+
+@define(eq=False)
+class _Run:
+    session: Session
+    job: RestoreJob
+    reporter: Reporter
+    result: Restored = field(factory=Restored)
+    _pending: deque[Future[list[Problem]]] = field(factory=deque)
+    _batch: list[Node] = field(factory=list)
+    _batch_bytes: int = 0
+
+    def count(self) -> None:
+        """Say what would be restored, touching nothing."""
+        for _domain, node in self._selected():
+            if node.kind != PROBLEM:
+                self.result.files += 1
+                self.result.bytes_written += node.size
+
+    def _selected(self) -> Iterator[tuple[Domain, Node]]:
+        patterns = Patterns(self.job.include, self.job.exclude)
+        for domain, stream in streams_of(self.session, self.job.snapshot, self.job.subject):
+            for node in stream:
+                if not patterns or patterns.matches(node.path, is_dir=node.kind == 1):
+                    yield domain, node
+
+    def go(self) -> None:
+        job = self.job
+        target = open_target(job.to, overwrite=job.overwrite, options=job.options)
+        try:
+            self._walk(target)
+            self.result.problems += target.finish()
+        finally:
+            for future in self._pending:
+                future.cancel()
+            for future in self._pending:
+                if not future.cancelled():
+                    future.exception()
+            target.close()
+
+    def _walk(self, target: Target) -> None:
+        executor = self.session.executor
+        last: Domain | None = None
+        for domain, node in self._selected():
+            if last is not None and domain.id != last.id:
+                self._send(executor, target, last)
+            last = domain
+            try:
+                if target.prepare(node) == "skip":
+                    self.result.skipped += 1
+                    continue
+                if node.kind not in (FILE, ITEM):
+                    target.make(node)
+                    self.result.files += 1
+                    continue
+            except NotRestored as exc:
+                self._failed(exc.problem)
+                continue
+            self._batch.append(node)
+            self._batch_bytes += node.size
+            if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ENTRIES:
+                self._send(executor, target, domain)
+        if last is not None:
+            self._send(executor, target, last)
+        while self._pending:
+            self._reap()
+
+    def _send(self, executor: Executor, target: Target, domain: Domain) -> None:
+        if not self._batch:
+            return
+        while len(self._pending) >= 4:
+            self._reap()
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        self._pending.append(executor.submit(self._write, target, domain, batch))
+        self.result.files += len(batch)
+        self.result.bytes_written += sum(node.size for node in batch)
+        self.reporter.advance(files=len(batch), size_bytes=sum(node.size for node in batch))
+
+    def _reap(self) -> None:
+        for problem in self._pending.popleft().result():
+            self.result.files -= 1
+            self._failed(problem)
+
+    def _failed(self, problem: Problem) -> None:
+        self.result.problems.append(problem)
+        if problem.kind in _POINTLESS:
+            _raise_if_incomplete(self.result)
+
+    def _write(self, target: Target, domain: Domain, batch: list[Node]) -> list[Problem]:
+        """Write files; runs in a worker."""
+        problems = []
+        for node in batch:
+            try:
+                target.write(node, self._pieces(domain, node))
+            except NotRestored as exc:
+                problems.append(exc.problem)
+            except DamagedData as exc:
+                found = exc.context.get("object")
+                problems.append(Problem("damaged", str(exc), node.path, found))
+        return problems
+
+    def _pieces(self, domain: Domain, node: Node) -> Iterator[bytes | memoryview]:
+        for chunk_id in node.chunk_ids():
+            yield self.session.reader.read(domain, chunk_id)

@@ -1,0 +1,196 @@
+"""An open vault as the verbs see it: its parts, who may do what, and the audit trail."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import define, field
+from msgspec import Struct
+
+from ...errors import InputError, LoopbackupError, PolicyError
+from ...logs import get_logger
+from ...terms import Action, Actor, Decision, Facts, Gate
+from ..content.chunker.params import ChunkerParams
+from ..content.index import Index
+from ..content.reader import ChunkReader
+from ..format import codec, seal
+from ..format import record as rec
+from ..format.header import Header
+from ..format.seal import Kind
+from ..keys.keyring import Keyring
+from ..ledger.log import Body, Draft, Log
+from ..store.seam import StoreSeam
+
+__all__ = ["UNNAMED", "AuditBody", "Session"]
+
+UNNAMED = Actor("unnamed")
+"""Acts where the host names nobody."""
+
+
+class AuditBody(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """Who did it and why; sealed under the audit key of the month."""
+
+    actor: str
+    roles: list[str] = []
+    purpose: str | None = None
+    ip: str | None = None
+    device: str | None = None
+    action: str = ""
+    reason: str | None = None
+    policy: str = ""
+    details: dict[str, str] = {}
+
+
+@define(eq=False)
+class Session:
+    """The parts of an open vault. Thread-safe; closed once."""
+
+    url: str
+    store: StoreSeam
+    header: Header
+    log: Log
+    keyring: Keyring
+    index: Index
+    reader: ChunkReader
+    gate: Gate
+    read_only: bool
+    _executor: ThreadPoolExecutor | None = None
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _closed: bool = False
+    _looked: int = 0
+    _looked_by: Actor = UNNAMED
+    _refusals: list[tuple[Actor, str, str]] = field(factory=list)
+
+    # ---- may it be done
+
+    def begin(self, action: Action, actor: Actor, facts: Facts | None = None) -> None:
+        """
+        Ask the gate, and fold what was committed since.
+
+        Raises:
+            PolicyError: The gate refused; gathered for the ledger.
+            InputError: The vault is closed.
+        """
+        self.check_open()
+        facts = facts or Facts(actor=actor)
+        decision = self.gate.decide(action, facts, at=self.log.now())
+        if not decision.allowed:
+            self._refuse(action, actor, decision)
+        self.log.refresh()
+
+    def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
+        with self._lock:
+            self._refusals.append((actor, str(action), "; ".join(decision.reasons)))
+        raise PolicyError(f"{action} {decision}", decision=decision, action=str(action))
+
+    def check_open(self) -> None:
+        """Raise InputError when the vault is closed or was inherited by a fork."""
+        if self._closed:
+            raise InputError("this vault is closed; open it again")
+        self.log.check_process()
+
+    def check_writable(self) -> None:
+        """Raise InputError when the vault was opened for reading only."""
+        if self.read_only:
+            raise InputError("this vault is open for reading only; open it without read_only=True")
+
+    # ---- the audit trail
+
+    def audit(
+        self, actor: Actor, action: str, *, reason: str | None = None, **details: Any
+    ) -> Body:
+        """Seal who acts and why, for a ledger record."""
+        month = self.log.now().strftime("%Y-%m").encode()
+        body = AuditBody(
+            actor=actor.id,
+            roles=sorted(actor.roles),
+            purpose=actor.purpose,
+            ip=actor.ip,
+            device=actor.device,
+            action=action,
+            reason=reason,
+            policy=self.gate.digest,
+            details={k: str(v) for k, v in details.items()},
+        )
+        return self.body("audit", month, codec.encode(body))
+
+    def body(self, key: str, ref: bytes, payload: bytes) -> Body:
+        """Seal a body for a ledger record."""
+        sealed = seal.seal(
+            self.keyring.body_key(key, ref), Kind.BODY, self.header.vault_id, payload, pad=256
+        )
+        return Body(key, ref, sealed)
+
+    def open_body(self, ref: rec.BodyRef, data: bytes) -> bytes:
+        """Open a body of a ledger record."""
+        key = self.keyring.body_key(ref.key, ref.ref)
+        return seal.open_sealed(key, Kind.BODY, self.header.vault_id, data)
+
+    def looked(self, actor: Actor) -> None:
+        """Count a look into a snapshot; gathered until the vault is closed."""
+        with self._lock:
+            self._looked += 1
+            self._looked_by = actor
+
+    # ---- the rest
+
+    @property
+    def executor(self) -> Executor:
+        """Worker threads of this vault, made when first needed."""
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(
+                    max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="loopbackup"
+                )
+            return self._executor
+
+    def close(self) -> None:
+        """Record what was gathered, save local state, stop the threads."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            executor, self._executor = self._executor, None
+        try:
+            self._record_gathered()
+            self.log.close()
+        finally:
+            if executor is not None:
+                executor.shutdown()
+
+    def _record_gathered(self) -> None:
+        if self.read_only or self.log.signer is None:
+            return
+        drafts = []
+        if self._looked:
+            audit = self.audit(self._looked_by, Action.READ)
+            drafts.append(Draft("read", rec.Looked(count=self._looked), [audit]))
+        if self._refusals:
+            actor, action, reason = self._refusals[0]
+            audit = self.audit(actor, action, reason=reason)
+            drafts.append(Draft("refused", rec.Refused(len(self._refusals)), [audit]))
+        for draft in drafts:
+            try:
+                self.log.commit_draft(draft)
+            except LoopbackupError as exc:
+                get_logger().warning("reads were not recorded", kind=exc.kind)
+
+
+def to_datetime(microseconds: int) -> datetime:
+    """Give the aware UTC instant of a count of microseconds."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def chunker_params(header: Header) -> ChunkerParams:
+    """Give the cut parameters of a vault; InputError when they are out of bounds."""
+    return ChunkerParams(
+        min_size=header.chunk_min,
+        max_size=header.chunk_max,
+        jump=header.chunk_jump,
+        t_cut=header.chunk_t_cut,
+        t_jump=header.chunk_t_jump,
+    )

@@ -1,0 +1,47 @@
+"""What a host's engineer writes; read by a type checker, never run."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import loopbackup as lb
+
+
+def items() -> Iterator[lb.Item]:
+    """Give one item as bytes and one that is read only when it is needed."""
+    yield lb.Item("mail/1", data=b"hello", version="1", subject="user-42")
+    yield lb.Item("mail/2", data=lambda: b"hello", subject=("acme", "user-42"))
+
+
+def back_up(url: str) -> str:
+    """Use the verbs as their documentation shows them."""
+    key = lb.Passphrase.from_env("ACME_VAULT")
+    job = lb.Actor("svc-backup", roles={"job"}, purpose="nightly backup")
+    with lb.Vault.open(url, key, actor=job) as vault:
+        snapshot = vault.backup(items(), name="mail", tags={"env": "prod"})
+        vault.backup("/srv/app", subject=lb.subject_from_path("users/{subject}/**"))
+        vault.restore(snapshot, "/restore", include=["mail/*"], overwrite="never")
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        newest: list[lb.Snapshot] = vault.snapshots(name="mail", since=since)
+        sizes: dict[str, int] = {entry.path: entry.size_bytes for entry in newest[0].ls("mail")}
+        return f"{snapshot.id}: {sum(sizes.values())} bytes"
+
+
+def handle(url: str) -> None:
+    """Look at the attributes that errors carry."""
+    try:
+        back_up(url)
+    except lb.IncompleteBackup as incomplete:
+        print(incomplete.kind, len(incomplete.problems))
+    except lb.StoreError as failed:
+        print("again later" if failed.transient else failed.kind)
+
+
+def misuse(vault: lb.Vault, snapshot: lb.Snapshot) -> None:
+    """Make mistakes that a type checker has to find; an ignore without one is an error itself."""
+    lb.Vualt  # type: ignore[attr-defined]  # noqa: B018
+    vault.backup(42)  # type: ignore[arg-type]
+    vault.restore(snapshot, "/restore", overwrite="maybe")  # type: ignore[arg-type]
+    vault.forget(snapshot)  # type: ignore[call-arg]
+    vault.check(True)  # type: ignore[call-arg]
+    lb.Item("a", b"x")  # type: ignore[call-arg]
+    snapshot.nmae  # type: ignore[attr-defined]  # noqa: B018

@@ -1,0 +1,9 @@
+"""The memory driver keeps the contract of stores."""
+
+from loopbackup.testing.suite import StoreSuite
+from loopbackup.vault.store.memory import MemoryStore
+
+
+class TestMemoryStore(StoreSuite):
+    def make_store(self) -> MemoryStore:
+        return MemoryStore()
