@@ -15,14 +15,14 @@ from attrs import frozen
 
 from ...errors import DamagedData, NotFoundError
 from ...logs import get_logger
-from ..format import names
 from ..keys.domains import Domain
 from ..store.seam import StoreSeam
 from .segment import Place, SegmentReader, places_of
 
 __all__ = ["Index", "IndexState"]
 
-MAX_ENTRIES_HELD: Final = 4_000_000
+MAX_ENTRIES_HELD: Final = 1_000_000
+MAX_TABLES_HELD: Final = 16_384
 
 
 class SegmentRef(Protocol):
@@ -55,7 +55,8 @@ class IndexState(Protocol):
 
 @frozen
 class _Table:
-    segments: tuple[bytes, ...]
+    domain: bytes
+    segments: Sequence[SegmentRef]
     places: dict[bytes, Place]
     more: dict[bytes, list[Place]]
 
@@ -65,7 +66,7 @@ class Index:
     All live segments of a vault. Thread-safe.
 
     Memory: about 300 bytes a chunk of the domains in use; the least recently
-    used domains are dropped beyond four million chunks.
+    used domains are dropped beyond a million chunks or 16,384 domains.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Index:
         self._lock = threading.RLock()
         self._segments: dict[bytes, SegmentReader] = {}
         self._tables: OrderedDict[bytes, _Table] = OrderedDict()
+        self._last: _Table | None = None
         self._held = 0
 
     def segment(self, short: bytes) -> SegmentReader:
@@ -93,16 +95,18 @@ class Index:
             return reader
 
     def _load(self, short: bytes) -> SegmentReader:
-        """Read a segment; a lost index object is made again from its packs."""
+        """
+        Read a segment; a lost index object is made again from its packs.
+
+        What is lost costs the chunks in it and no others: every chunk that it
+        should have named is then one that no pack holds.
+        """
         try:
             return SegmentReader.load(self._store, self._secret, self._vault_id, short)
         except (NotFoundError, DamagedData) as exc:
             if short[:1] == b"p":
-                if isinstance(exc, NotFoundError):
-                    raise DamagedData(
-                        "a pack is missing", object=names.pack_name(short[1:])
-                    ) from exc
-                raise
+                get_logger().error("a pack is lost", kind=exc.kind)
+                return SegmentReader.missing(self._store, short, exc)
             get_logger().error("an index object is lost; reading its packs instead")
             packs = self._packs_of(short)
             return SegmentReader.rebuild(self._store, self._secret, self._vault_id, short, packs)
@@ -123,33 +127,39 @@ class Index:
         return found
 
     def _table(self, domain: Domain, state: IndexState) -> _Table:
-        live = tuple(segment.name for segment in state.segments)
+        live = state.segments
+        last = self._last
+        # Almost always the same domain in the same state: no lock, no bookkeeping.
+        if last is not None and last.domain == domain.id and last.segments is live:
+            return last
         with self._lock:
             table = self._tables.get(domain.id)
-            if table is not None and table.segments == live:
-                self._tables.move_to_end(domain.id)
-                return table
-            known = set(table.segments) if table is not None else set()
-            if table is None or not known <= set(live):
-                table, known = _Table(live, {}, {}), set()
-            else:
-                table = _Table(live, table.places, table.more)
-            before = len(table.places)
-            if not known:
-                self._held -= (
-                    len(self._tables[domain.id].places) if domain.id in self._tables else 0
-                )
-                before = 0
-            for reader in self.segments(state):
-                if reader.short not in known:
-                    _fill(table, reader, domain)
+            if table is None or table.segments is not live:
+                table = self._fill(domain, state, table)
             self._tables[domain.id] = table
             self._tables.move_to_end(domain.id)
-            self._held += len(table.places) - before
-            while self._held > MAX_ENTRIES_HELD and len(self._tables) > 1:
+            self._last = table
+            while len(self._tables) > 1 and (
+                self._held > MAX_ENTRIES_HELD or len(self._tables) > MAX_TABLES_HELD
+            ):
                 _, old = self._tables.popitem(last=False)
                 self._held -= len(old.places)
             return table
+
+    def _fill(self, domain: Domain, state: IndexState, old: _Table | None) -> _Table:
+        """Load what is new; everything where a segment is gone."""
+        live = {segment.name for segment in state.segments}
+        known = {segment.name for segment in old.segments} if old is not None else set()
+        if old is None or not known <= live:
+            self._held -= len(old.places) if old is not None else 0
+            old, known = _Table(domain.id, state.segments, {}, {}), set()
+        table = _Table(domain.id, state.segments, old.places, old.more)
+        before = len(table.places)
+        for reader in self.segments(state):
+            if reader.short not in known:
+                _fill(table, reader, domain)
+        self._held += len(table.places) - before
+        return table
 
     def find(self, domain: Domain, chunk_id: bytes, state: IndexState) -> Place | None:
         """Give a place of a chunk in a pack that is not condemned."""

@@ -106,8 +106,9 @@ class ChunkReader:
             raise
         if CONTENT_KINDS[blob.kind] == "bundle":
             with self._lock:
-                self._plains[key] = plain
-                self._plain_bytes += len(plain)
+                if key not in self._plains:
+                    self._plains[key] = plain
+                    self._plain_bytes += len(plain)
                 while self._plain_bytes > PLAIN_CACHE_BYTES:
                     _, old = self._plains.popitem(last=False)
                     self._plain_bytes -= len(old)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from attrs import define, field
 
-from ...errors import DamagedData
+from ...errors import DamagedData, LoopbackupError, NotFoundError
 from ..format import names, seal
 from ..format import pack as fmt
 from ..format.pack import MEMBER, PACK_REF, BlobRow, Block, IndexDirectory, PackDirectory
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 FRONT_READ: Final = 256 << 10
+READ_AHEAD: Final = 1 << 20
 
 
 class Blob(NamedTuple):
@@ -96,6 +97,9 @@ class SegmentReader:
     _directory: IndexDirectory | None
     rebuilt: bool = False
     """The index object is gone; the directories of its packs stand in for it."""
+    lost: list[DamagedData] = field(factory=list)
+    """Why it does not give all that it should: what it says nothing about cannot be read."""
+    _window: tuple[int, bytes] = (0, b"")
     _pack_of: dict[int, int] = field(factory=dict)
     """For rebuilt ones: which pack a block came from."""
 
@@ -111,7 +115,12 @@ class SegmentReader:
                 blocks.setdefault(block.domain, []).append(block)
             return cls(short, [(short, front)], store, front, blocks, None)
         count, odd = divmod(len(directory.domains), 16)
-        if odd or len(directory.generations) != 4 * count or len(directory.ends) != 8 * count:
+        if (
+            odd
+            or len(directory.generations) != 4 * count
+            or len(directory.ends) != 8 * count
+            or len(directory.packs) % PACK_REF.size
+        ):
             raise DamagedData("the directory of an index object does not fit itself")
         packs = [(b"p" + digest, base) for digest, base in PACK_REF.iter_unpack(directory.packs)]
         return cls(short, packs, store, front, {}, directory)
@@ -129,14 +138,24 @@ class SegmentReader:
         fronts: list[tuple[bytes, int]] = []
         blocks: dict[bytes, list[Block]] = {}
         numbers: dict[int, int] = {}
+        lost: list[DamagedData] = []
         for pack in packs:
-            directory, front = read_front(store, index_secret, vault_id, pack)
+            try:
+                directory, front = read_front(store, index_secret, vault_id, pack)
+            except (NotFoundError, DamagedData) as exc:
+                lost.append(_lost(pack, exc))
+                continue
             assert isinstance(directory, PackDirectory)
             for block in directory.blocks:
                 numbers[id(block)] = len(fronts)
                 blocks.setdefault(block.domain, []).append(block)
             fronts.append((pack, front))
-        return cls(short, fronts, store, 0, blocks, None, True, numbers)
+        return cls(short, fronts, store, 0, blocks, None, rebuilt=True, lost=lost, pack_of=numbers)
+
+    @classmethod
+    def missing(cls, store: StoreSeam, pack: bytes, exc: LoopbackupError) -> SegmentReader:
+        """Stand in for the directory of a pack that cannot be read: it says nothing."""
+        return cls(pack, [], store, 0, {}, None, lost=[_lost(pack, exc)])
 
     def domains(self) -> Iterator[bytes]:
         """Yield the ids of the domains that have a block here."""
@@ -160,17 +179,26 @@ class SegmentReader:
         number = bisect_left(range(count), domain_id, key=lambda n: ids[16 * n : 16 * n + 16])
         found = []
         while number < count and ids[16 * number : 16 * number + 16] == domain_id:
-            ends = memoryview(directory.ends).cast("Q")
-            start = ends[number - 1] if number else 0
-            data = self._store.get(
-                names.index_name(self.short[1:]),
-                start=self._front + start,
-                length=ends[number] - start,
-            )
-            generation = memoryview(directory.generations).cast("I")[number]
+            start = _integer(directory.ends, 8, number - 1) if number else 0
+            data = self._read(start, _integer(directory.ends, 8, number))
+            generation = _integer(directory.generations, 4, number)
             found.append(Block(domain_id, generation, data))
             number += 1
         return found
+
+    def _read(self, start: int, end: int) -> bytes:
+        """Read a part of the object; domains are asked for in order, so read ahead."""
+        at, window = self._window
+        if not at <= start <= end <= at + len(window):
+            name = names.index_name(self.short[1:])
+            length = max(end - start, READ_AHEAD)
+            at, window = start, self._store.get_upto(name, length, start=self._front + start)
+            self._window = at, window
+        if end > at + len(window):
+            raise DamagedData(
+                "an index object is cut short", object=names.index_name(self.short[1:])
+            )
+        return window[start - at : end - at]
 
     def rows(self, domain: Domain) -> Iterator[tuple[Blob, bytes]]:
         """Yield the blobs of a domain, each with its members."""
@@ -197,6 +225,19 @@ class SegmentReader:
             for chunk_id, _place in places_of(blob, members):
                 if chunk_id in wanted:
                     yield blob.pack, chunk_id
+
+
+def _integer(column: bytes, width: int, number: int) -> int:
+    return int.from_bytes(column[width * number : width * (number + 1)], "little")
+
+
+def _lost(pack: bytes, exc: LoopbackupError) -> DamagedData:
+    gone = isinstance(exc, NotFoundError)
+    return DamagedData(
+        "a pack is missing" if gone else f"a pack's directory cannot be read: {exc}",
+        kind="missing" if gone else "damaged",
+        object=names.pack_name(pack[1:]),
+    )
 
 
 def build_index(

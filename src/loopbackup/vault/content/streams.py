@@ -19,6 +19,7 @@ from blake3 import blake3
 from ...errors import DamagedData
 from ..format import codec
 from ..format.entries import Node, tree_order
+from ..format.header import MAX_STREAM_CHUNK
 from ..format.snapshot import INLINE_STREAM, SnapshotRoot, StreamList, TableRow
 from ..keys.domains import Domain
 from .upload import Upload
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 MIN_CHUNK: Final = 32 << 10
-MAX_CHUNK: Final = 1 << 20
 MIN_ROWS: Final = 64
 MAX_ROWS: Final = 4096
 MAX_TABLES_HELD: Final = 256
@@ -49,7 +49,7 @@ def decode_nodes(data: bytes | memoryview) -> list[Node]:
     """Decode one stream chunk."""
     try:
         return _nodes.decode(data)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise DamagedData(f"a stream chunk is malformed: {exc}") from exc
 
 
@@ -76,7 +76,7 @@ class StreamWriter:
         self._size += len(encoded)
         self.entries += 1
         self.size += size
-        if self._size >= MIN_CHUNK and (self._size >= MAX_CHUNK or self._cuts(path)):
+        if self._size >= MIN_CHUNK and (self._size >= MAX_STREAM_CHUNK or self._cuts(path)):
             self._cut()
 
     def _cuts(self, path: bytes) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from typing import Any, TypeVar
 
 import msgspec
 
 from ...errors import DamagedData
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "little"]
 
 T = TypeVar("T")
 
@@ -33,3 +35,11 @@ def decode(data: bytes | bytearray | memoryview, type_: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise DamagedData(f"malformed {getattr(type_, '__name__', 'data')}: {exc}") from exc
     return value
+
+
+def little(code: str, data: bytes | memoryview) -> array[int]:
+    """Read little-endian unsigned integers ("I": 4 bytes, "Q": 8) on any machine."""
+    found = array(code, bytes(data))
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found

@@ -13,10 +13,19 @@ from . import codec
 from .names import content_hash
 from .seal import FORMAT, SUITE, expect_magic
 
-__all__ = ["Header", "header_hash", "join_header", "split_header"]
+__all__ = [
+    "MAX_STREAM_CHUNK",
+    "Header",
+    "check_sizes",
+    "header_hash",
+    "join_header",
+    "split_header",
+]
 
 MAGIC: Final = b"LBKVLT1"
 MAX_HEADER_BYTES: Final = 65_536
+MAX_STREAM_CHUNK: Final = 256 << 10
+"""Entries are cut into chunks of about this size at most; one entry may be longer."""
 _LENGTH: Final = struct.Struct("<I")
 
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -53,6 +62,13 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class _Version(Struct):
     format: Count
     suite: Count
+
+
+def check_sizes(header: Header) -> None:
+    """Refuse packs that could not take the largest blob; FormatError."""
+    largest = max(header.chunk_max, header.bundle_size, MAX_STREAM_CHUNK)
+    if header.pack_size < 2 * largest or header.format < 1 or header.suite < 1:
+        raise FormatError(f"packs of {header.pack_size} bytes are too small for this vault")
 
 
 def header_hash(raw: bytes) -> bytes:
@@ -93,6 +109,7 @@ def split_header(data: bytes) -> tuple[Header, bytes, bytes]:
                 f"this library knows {FORMAT} and {SUITE}. Update loopbackup"
             )
         header = msgspec.msgpack.decode(raw, type=Header)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise FormatError(f"the vault's header is damaged: {exc}") from exc
+    check_sizes(header)
     return header, raw, bytes(data[start + size :])

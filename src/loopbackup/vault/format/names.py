@@ -7,6 +7,7 @@ twenty digits so that byte order is number order.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from blake3 import blake3
@@ -22,6 +23,7 @@ __all__ = [
     "shard_name",
     "slot_name",
     "summary_name",
+    "summary_size",
 ]
 
 HEADER: Final = "vault"
@@ -31,6 +33,7 @@ INDEX: Final = "index/"
 LISTS: Final = "lists/"
 SHARDS: Final = "keys/shard/"
 SUMMARY: Final = "summary/"
+_SUMMARY: Final = re.compile(r"summary/([0-9]{20})-[0-9a-f]{64}")
 
 
 def content_hash(data: bytes | bytearray | memoryview) -> bytes:
@@ -46,6 +49,12 @@ def record_name(index: int) -> str:
 def summary_name(size: int, digest: bytes) -> str:
     """Name the summary of the first *size* records."""
     return f"{SUMMARY}{size:020d}-{digest.hex()}"
+
+
+def summary_size(name: str) -> int | None:
+    """Give how many records a summary is of, by its name; None if it is no such name."""
+    match = _SUMMARY.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def pack_name(digest: bytes) -> str:

@@ -123,6 +123,8 @@ def decode_block(plain: bytes) -> Iterator[tuple[BlobRow, bytes]]:
         end = at + row.members * MEMBER.size
         if row.kind >= len(CONTENT_KINDS) or row.codec > ZSTD:
             raise DamagedData("an index block holds a row of no known kind")
+        if end > len(plain):
+            raise DamagedData("an index block does not fit its rows")
         yield row, plain[at:end]
         at = end
     if at != len(plain):

@@ -30,11 +30,14 @@ __all__ = [
     "ROLES",
     "BodyRef",
     "Certificate",
+    "Envelope",
     "Frame",
     "Record",
+    "Signed",
     "encode_record",
     "parse_record",
     "sign_certificate",
+    "take_apart",
     "verify_certificate",
     "verify_record",
 ]
@@ -47,8 +50,11 @@ MAX_BODY_BYTES: Final = 16 << 20
 _LENGTH: Final = struct.Struct("<I")
 _SIGNATURE: Final = 64
 
+ListHash = Annotated[bytes, Meta(max_length=32)]
+"""Hash of a list object, or nothing."""
+ShardNumber = Annotated[int, Meta(ge=0, le=65_535)]
 Names = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
-"""Concatenated names: one letter of kind (p, i, l) and 32 bytes of hash each."""
+"""Concatenated names: one letter of kind (p, i, l, s) and 32 bytes of hash each."""
 Domains = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
 """Concatenated 16-byte domain ids."""
 
@@ -108,8 +114,9 @@ class Created(Facts):
     salt: Bytes32
     """Mixed into every slot of the first epoch."""
     house: Certificate
-    slots: list[tuple[bytes, str]]
-    shards: list[tuple[int, bytes]]
+    slots: list[tuple[bytes, str, Bytes32]]
+    """(id, kind, hash of the slot object)."""
+    shards: list[tuple[ShardNumber, Bytes32]]
     none_domain: Bytes16
     """Domain of what is about nobody."""
     location: str | None = None
@@ -119,10 +126,10 @@ class Created(Facts):
 class DomainsAdded(Facts):
     """Keyring shards were replaced by ones with more domains."""
 
-    changes: list[tuple[int, bytes, bytes]]
+    changes: list[tuple[ShardNumber, ListHash, Bytes32]]
     """Shard number, hash it replaces (empty: none), new hash."""
     added: Domains = b""
-    added_list: bytes = b""
+    added_list: ListHash = b""
 
 
 class SnapshotCommitted(Facts):
@@ -135,9 +142,9 @@ class SnapshotCommitted(Facts):
     """Size of the ledger when the run began."""
     segments: Names
     packs: Names = b""
-    packs_list: bytes = b""
+    packs_list: ListHash = b""
     domains: Domains = b""
-    domains_list: bytes = b""
+    domains_list: ListHash = b""
     runs: Annotated[bytes, Meta(max_length=4096)] = b""
     """Concatenated 16-byte run ids whose claims end: this run's, and those it took over."""
 
@@ -152,12 +159,12 @@ class Pruned(Facts):
     """Names are condemned for ever, and index segments replaced."""
 
     condemned: Names = b""
-    condemned_list: bytes = b""
+    condemned_list: ListHash = b""
     old_segments: Names = b""
-    old_segments_list: bytes = b""
+    old_segments_list: ListHash = b""
     new_segments: Names = b""
     packs: Names = b""
-    packs_list: bytes = b""
+    packs_list: ListHash = b""
 
 
 class Swept(Facts):
@@ -190,7 +197,7 @@ class Claimed(Facts):
 
     run: Bytes16
     packs: Names
-    packs_list: bytes = b""
+    packs_list: ListHash = b""
     final: bool = False
     """The run has stopped; whoever comes next may take its packs over."""
 
@@ -291,6 +298,79 @@ def encode_record(
     return b"".join(parts)
 
 
+class Envelope(Struct, array_like=True, frozen=True):
+    """The beginning of a frame, which every later version keeps."""
+
+    version: Count
+    index: Count
+    commit: Bytes16
+    tree: Bytes32
+    epoch: Bytes16
+    root: Bytes32
+    writer: Bytes16
+
+
+@frozen
+class Signed:
+    """A record taken apart, nothing of it believed yet."""
+
+    envelope: Envelope
+    frame: bytes
+    leaf: bytes
+    """Frame and signature."""
+    rest: bytes
+    """The bodies."""
+
+    def open(self) -> Record:
+        """
+        Decode the frame and its bodies.
+
+        Raises:
+            NewerFormat: The frame is of a later version.
+            DamagedData: It is malformed; ``kind == "altered_body"`` when a body
+                is there in full but is not the one that was signed for.
+        """
+        if self.envelope.version > VERSION:
+            raise NewerFormat(
+                f"ledger record {self.envelope.index} is of a newer format; update loopbackup"
+            )
+        frame = codec.decode(self.frame, Frame)
+        return Record(frame, self.leaf, _split_bodies(frame, self.rest))
+
+
+def take_apart(data: bytes) -> Signed:
+    """Find frame, signature and bodies; DamagedData when they are not all there."""
+    start = len(MAGIC) + _LENGTH.size
+    if len(data) < start or data[: len(MAGIC)] != MAGIC:
+        raise DamagedData("these bytes are no ledger record")
+    (size,) = _LENGTH.unpack_from(data, len(MAGIC))
+    end = start + size
+    if size > MAX_FRAME_BYTES or end + _SIGNATURE > len(data):
+        raise DamagedData("a ledger record is cut short or over-long")
+    raw = data[start:end]
+    leaf = data[start : end + _SIGNATURE]
+    return Signed(codec.decode(raw, Envelope), raw, leaf, data[end + _SIGNATURE :])
+
+
+def _split_bodies(frame: Frame, rest: bytes) -> tuple[bytes, ...]:
+    bodies, at = [], 0
+    for ref in frame.bodies:
+        if at + _LENGTH.size > len(rest):
+            raise DamagedData("a ledger record is cut short")
+        (length,) = _LENGTH.unpack_from(rest, at)
+        at += _LENGTH.size
+        body = rest[at : at + length]
+        at += length
+        if length > MAX_BODY_BYTES or len(body) != length:
+            raise DamagedData("a ledger record is cut short")
+        if content_hash(body) != ref.hash:
+            raise DamagedData("a body of a ledger record was altered", kind="altered_body")
+        bodies.append(body)
+    if at != len(rest):
+        raise DamagedData("a ledger record has bytes behind its end")
+    return tuple(bodies)
+
+
 def parse_record(data: bytes, index: int) -> Record:
     """
     Parse a record by its bytes alone; no signature is checked.
@@ -299,36 +379,13 @@ def parse_record(data: bytes, index: int) -> Record:
         NewerFormat: Its version is beyond this library.
         DamagedData: Anything else is off; such a record is void.
     """
-    start = len(MAGIC) + _LENGTH.size
-    if len(data) < start or data[: len(MAGIC) - 1] != MAGIC[:-1]:
-        raise DamagedData("these bytes are no ledger record")
-    if data[: len(MAGIC)] != MAGIC:
-        raise NewerFormat(f"ledger record {index} is of a newer format; update loopbackup")
-    (size,) = _LENGTH.unpack_from(data, len(MAGIC))
-    end = start + size
-    if size > MAX_FRAME_BYTES or end + _SIGNATURE > len(data):
-        raise DamagedData("a ledger record is cut short or over-long")
-    raw = data[start:end]
-    frame = codec.decode(raw, Frame)
-    if frame.index != index:
+    signed = take_apart(data)
+    if signed.envelope.index != index:
         raise DamagedData("a ledger record stands at another number")
-    bodies, at = [], end + _SIGNATURE
-    for ref in frame.bodies:
-        if at + _LENGTH.size > len(data):
-            raise DamagedData("a ledger record is cut short")
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        body = data[at : at + length]
-        at += length
-        if length > MAX_BODY_BYTES or len(body) != length or content_hash(body) != ref.hash:
-            raise DamagedData("a body of a ledger record is not the one that its frame names")
-        bodies.append(body)
-    if at != len(data):
-        raise DamagedData("a ledger record has bytes behind its end")
-    return Record(frame, data[start : end + _SIGNATURE], tuple(bodies))
+    return signed.open()
 
 
-def verify_record(record: Record, *, vault_id: bytes, public_key: bytes) -> bool:
+def verify_record(record: Signed | Record, *, vault_id: bytes, public_key: bytes) -> bool:
     """Tell whether the writer with *public_key* signed *record*."""
     raw, signature = record.leaf[:-_SIGNATURE], record.leaf[-_SIGNATURE:]
     try:

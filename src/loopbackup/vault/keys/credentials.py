@@ -129,7 +129,8 @@ class Passphrase:
 
     def seed(self, params: SlotParams) -> bytes:
         """Stretch the secret with Argon2id (RFC 9106)."""
-        if len(params.salt) < 16 or params.memory_kib < 19 * 1024 or params.passes < 1:
+        weak = len(params.salt) < 16 or params.memory_kib < 19 * 1024
+        if weak or params.passes < 1 or params.lanes < 1:
             raise DamagedData("a passphrase slot asks for parameters that are too weak")
         return Argon2id(
             salt=params.salt,

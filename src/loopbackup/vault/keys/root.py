@@ -16,9 +16,19 @@ from ..format.header import Bytes16, Bytes32
 from ..store.seam import StoreSeam
 from .credentials import Credential
 from .shards import SHARDS
-from .slots import MAX_SLOTS, SlotContext, decode_slot, open_slot
+from .slots import MAX_SLOTS, Slot, SlotContext, decode_slot, open_slot
 
-__all__ = ["KeyState", "Root", "Signer", "Unlocked", "encode_root", "new_root", "unlock"]
+__all__ = [
+    "KeyState",
+    "Root",
+    "Signer",
+    "Unlocked",
+    "encode_root",
+    "new_root",
+    "read_root",
+    "read_slot",
+    "unlock",
+]
 
 
 class KeyState(Protocol):
@@ -50,8 +60,8 @@ class KeyState(Protocol):
         ...
 
     @property
-    def slots(self) -> Sequence[tuple[bytes, str]]:
-        """(id, kind) of every slot."""
+    def slots(self) -> Sequence[tuple[bytes, str, bytes]]:
+        """(id, kind, hash of the object) of every slot."""
         ...
 
     @property
@@ -149,23 +159,22 @@ def unlock(
     Cost: one key stretching for each passphrase slot that is tried.
     """
     context = SlotContext(state.vault_id, state.epoch, state.salt)
-    missing = 0
-    for slot_id, kind in state.slots:
+    damaged: list[DamagedData] = []
+    for slot_id, kind, digest in state.slots:
         if kind != credential.kind:
             continue
         try:
-            slot = decode_slot(store.get(names.slot_name(state.epoch, slot_id)))
-        except NotFoundError:
-            missing += 1
+            slot = read_slot(store, state.epoch, slot_id, digest)
+        except DamagedData as exc:
+            # Another slot may still open.
+            damaged.append(exc)
             continue
-        if slot.id != slot_id or slot.kind != kind:
-            raise DamagedData("a key slot stands where another one belongs", kind="swapped")
         root_key = open_slot(slot, credential, context)
         if root_key is not None:
             return Unlocked(_open_root(store, state, header_hash, root_key), slot_id)
-    if missing:
-        raise DamagedData(f"{missing} key slot(s) that the ledger names are missing")
-    kinds = ", ".join(_count(state, kind) for kind in sorted({k for _, k in state.slots}))
+    if damaged:
+        raise damaged[0]
+    kinds = ", ".join(_count(state, kind) for kind in sorted({k for _, k, _ in state.slots}))
     what = "passphrase" if credential.kind == "passphrase" else "key file"
     raise CredentialError(
         f"the {what} opens no slot of vault {state.vault_id.hex()[:8]} ({kinds}). "
@@ -175,18 +184,32 @@ def unlock(
 
 
 def _count(state: KeyState, kind: str) -> str:
-    number = sum(k == kind for _, k in state.slots)
+    number = sum(k == kind for _, k, _ in state.slots)
     return f"{number} {kind} slot" + ("s" if number != 1 else "")
 
 
-def _open_root(store: StoreSeam, state: KeyState, header_hash: bytes, root_key: bytes) -> Root:
-    name = names.root_name(state.epoch)
+def read_slot(store: StoreSeam, epoch: bytes, slot_id: bytes, digest: bytes) -> Slot:
+    """Read a key slot; DamagedData when it is missing or not the one that the ledger names."""
+    return decode_slot(_named(store, names.slot_name(epoch, slot_id), digest, "a key slot"))
+
+
+def read_root(store: StoreSeam, state: KeyState) -> bytes:
+    """Read the sealed root; DamagedData when it is missing or not the one of the ledger."""
+    return _named(store, names.root_name(state.epoch), state.root, "the keyring root")
+
+
+def _named(store: StoreSeam, name: str, digest: bytes, what: str) -> bytes:
     try:
         data = store.get(name)
     except NotFoundError:
-        raise DamagedData("the keyring root is missing", object=name) from None
-    if names.content_hash(data) != state.root:
-        raise DamagedData("the keyring root is not the one that the ledger names", object=name)
+        raise DamagedData(f"{what} is missing", object=name) from None
+    if names.content_hash(data) != digest:
+        raise DamagedData(f"{what} is not the one that the ledger names", object=name)
+    return data
+
+
+def _open_root(store: StoreSeam, state: KeyState, header_hash: bytes, root_key: bytes) -> Root:
+    data = read_root(store, state)
     key = seal.derive(root_key, "root", state.vault_id + state.epoch)
     root = codec.decode(seal.open_sealed(key, seal.Kind.ROOT, state.vault_id, data), Root)
     if root.header_hash != header_hash or root.epoch != state.epoch:

@@ -9,14 +9,17 @@ so that adding a few subjects to a vault of a million writes under 1 MB.
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from attrs import define, field
 
 from ...errors import DamagedData
 from ..format import codec
+from ..format.codec import little
 from .domains import DomainRecord
 
 __all__ = ["HOMES", "SHARDS", "YOUNG", "YOUNG_LIMIT_BYTES", "Shard", "ShardRow"]
@@ -26,6 +29,7 @@ YOUNG: Final = range(256, 272)
 SHARDS: Final = 272
 YOUNG_LIMIT_BYTES: Final = 1 << 20
 _COUNT: Final = struct.Struct("<I")
+_ID: Final = 16
 
 ShardRow = tuple[int, bytes, bytes]
 """(search tag, domain id, encoded record)."""
@@ -41,8 +45,8 @@ class Shard:
     """
 
     payload: bytes
-    _tags: memoryview = field(init=False)
-    _ends: memoryview = field(init=False)
+    _tags: array[int] = field(init=False)
+    _ends: array[int] = field(init=False)
     _base: int = field(init=False)
     _by_id: dict[bytes, int] | None = field(init=False, default=None)
 
@@ -55,9 +59,10 @@ class Shard:
         self._base = ends + 4 * count
         if self._base > len(view):
             raise DamagedData("a keyring shard is cut short")
-        self._tags = view[_COUNT.size : ends].cast("Q")
-        self._ends = view[ends : self._base].cast("I")
-        if self._base + (self._ends[-1] if count else 0) != len(view):
+        self._tags = little("Q", view[_COUNT.size : ends])
+        self._ends = little("I", view[ends : self._base])
+        ends_in_order = all(end - start >= _ID for start, end in pairwise((0, *self._ends)))
+        if not ends_in_order or self._base + (self._ends[-1] if count else 0) != len(view):
             raise DamagedData("a keyring shard does not fit its table")
 
     @classmethod
@@ -91,8 +96,6 @@ class Shard:
 
     def _row(self, number: int) -> tuple[bytes, DomainRecord]:
         start = self._ends[number - 1] if number else 0
-        if not start <= self._ends[number] - 16:
-            raise DamagedData("a keyring shard does not fit its table")
         row = self.payload[self._base + start : self._base + self._ends[number]]
         return row[:16], codec.decode(row[16:], DomainRecord)
 

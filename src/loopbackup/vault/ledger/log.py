@@ -23,10 +23,12 @@ from ...errors import (
     DamagedData,
     FormatError,
     InputError,
+    LoopbackupError,
     NotFoundError,
     RollbackDetected,
     StoreError,
 )
+from ...logs import get_logger
 from ..format import codec, names
 from ..format import record as rec
 from ..format.header import Header
@@ -173,7 +175,31 @@ class Log:
                 self._ensure_first()
                 self._fold(known)
             self.fresh = bool(known)
+            if not self.fresh:
+                self._refuse_gap()
             self._memory.remember(self.state)
+
+    def _refuse_gap(self) -> None:
+        """
+        Look one record beyond the head: a lost record must not hide all later ones.
+
+        Raises:
+            DamagedData: There is a record, and none before it.
+        """
+        while True:
+            missing = names.record_name(self.state.size)
+            if self._read(self.state.size + 1) is None:
+                return
+            before = self.state.size
+            # Both may have been committed between the two reads.
+            self._fold([])
+            if self.state.size == before:
+                raise DamagedData(
+                    f"ledger record {before} is missing, and there is one after it. "
+                    "Restore the ledger from a copy",
+                    kind="missing_record",
+                    object=missing,
+                )
 
     def _load_remembered(self, known: list[Head]) -> bool:
         base = self._memory.state(self._header.authority)
@@ -189,8 +215,8 @@ class Log:
         """Start from a summary that a record of a certified maintainer confirms."""
         found = sorted((o.key for o in self._store.list(names.SUMMARY)), reverse=True)
         for name in found[:2]:
-            size = int(name[len(names.SUMMARY) :].split("-")[0])
-            if any(h.size < size for h in known):
+            size = names.summary_size(name)
+            if size is None or any(h.size < size for h in known):
                 continue
             try:
                 data = self._store.get(name)
@@ -359,7 +385,10 @@ class Log:
                 done = self.state.commits.get(intent.commit_id)
                 if done is not None:
                     return done
+                size = self.state.size
                 verdict = intent.validate(self.state)
+                if self.state.size != size:
+                    continue  # A read inside folded on: the verdict is on an older state.
                 if verdict is None:
                     return None
                 if isinstance(verdict, Draft):
@@ -414,7 +443,7 @@ class Log:
             for attempt in tenacity.Retrying(
                 retry=tenacity.retry_if_exception(_transient),
                 stop=tenacity.stop_after_attempt(8) | tenacity.stop_after_delay(90.0),
-                wait=tenacity.wait_exponential_jitter(initial=0.05, max=10.0),
+                wait=tenacity.wait_random_exponential(multiplier=0.05, max=10.0),
                 reraise=True,
             ):
                 with attempt:
@@ -452,8 +481,12 @@ class Log:
         data = SUMMARY_MAGIC + body
         digest = names.content_hash(data)
         facts = rec.Summarised(size, digest, tree, names.content_hash(body))
-        self._store.put(names.summary_name(size, digest), data)
-        self.commit_draft(Draft("summary", facts))
+        try:
+            self._store.put(names.summary_name(size, digest), data)
+            self.commit_draft(Draft("summary", facts))
+        except LoopbackupError as exc:
+            # What the caller wanted is committed; any later commit summarises again.
+            get_logger().warning("no summary was written", kind=exc.kind)
 
     def now(self) -> datetime:
         """Read the vault's clock; always aware UTC."""

@@ -114,7 +114,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     none_domain: Bytes16
     location: str | None
     at_us: int
-    slots: list[tuple[bytes, str]]
+    slots: list[tuple[bytes, str, bytes]]
     writers: list[Certificate]
     shards: list[tuple[int, bytes]]
     snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]]]]
@@ -148,7 +148,8 @@ class State:
     none_domain: bytes = b""
     location: str | None = None
     at_us: int = 0
-    slots: tuple[tuple[bytes, str], ...] = ()
+    slots: tuple[tuple[bytes, str, bytes], ...] = ()
+    """(id, kind, hash) of every key slot of the epoch."""
     writers: dict[bytes, Certificate] = Factory(dict)
     shards: dict[int, bytes] = Factory(dict)
     snapshots: dict[bytes, SnapshotRecord] = Factory(dict)
@@ -177,48 +178,77 @@ class State:
         Raises:
             NewerFormat: A valid record of a kind that this library does not know.
             DamagedData: A record signed with full rights does not follow from
-                the records before it: the store shows an altered history.
+                the records before it: the store shows an altered history. Or
+                a list that a record names cannot be read.
         """
         try:
-            record = rec.parse_record(data, self.size)
-            self._admit(record)
-            facts = self._facts(record)
-            effect = self._plan(record, facts, fetch_list)
+            record, roles = self._admit(data)
+            effect = self._judge(record, roles, fetch_list)
         except _Void as exc:
             self._alarm(str(exc))
             self.tree.append(exc.leaf or data)
             return None
-        except NewerFormat:
-            raise
         except _Altered as exc:
             raise DamagedData(str(exc), kind="altered_ledger", index=self.size) from None
-        except DamagedData as exc:
-            self._alarm(str(exc))
-            self.tree.append(data)
-            return None
-        frame = record.frame
+        except _ListLost as exc:
+            # The record may well be valid: clients that can read the list fold it.
+            raise exc.error from None
         effect()
-        self.at_us = max(self.at_us, frame.at_us)
-        self.commits[frame.commit] = self.size
+        self.at_us = max(self.at_us, record.frame.at_us)
+        self.commits[record.frame.commit] = self.size
         self.tree.append(record.leaf)
         return record
 
     def _alarm(self, reason: str) -> None:
         self.alarms = (*self.alarms, Alarm(self.size, reason))
 
-    def _admit(self, record: Record) -> None:
-        """Refuse what is not signed by a writer who may say such a thing here."""
-        frame = record.frame
-        if self.size == 0:
-            self._admit_first(record)
-            return
-        certificate = self.writers.get(frame.writer)
-        if certificate is None:
-            raise _Void("signed by nobody who is enrolled")
-        if not rec.verify_record(record, vault_id=self.vault_id, public_key=certificate.key):
+    def _admit(self, data: bytes) -> tuple[Record, frozenset[str]]:
+        """
+        Open a record whose signature is good; give it with its writer's roles.
+
+        What is void here has its whole bytes as its leaf, so that whoever
+        alters a record cannot make it void without breaking the tree.
+        """
+        try:
+            signed = rec.take_apart(data)
+        except DamagedData as exc:
+            raise _Void(str(exc)) from None
+        if signed.envelope.index != self.size:
+            raise _Void("it stands at another number")
+        certificate = self._writer(signed)
+        if not rec.verify_record(signed, vault_id=self.vault_id, public_key=certificate.key):
             raise _Void("the signature does not verify")
+        try:
+            return signed.open(), frozenset(certificate.roles)
+        except DamagedData as exc:
+            if exc.kind == "altered_body" and "admin" in certificate.roles:
+                raise _Altered(f"ledger record {self.size} was altered: {exc}") from None
+            raise _Void(str(exc)) from None
+
+    def _writer(self, signed: rec.Signed) -> Certificate:
+        """Find who signs; record 0 brings its own certificate, signed by the authority."""
+        if self.size:
+            certificate = self.writers.get(signed.envelope.writer)
+            if certificate is None:
+                raise _Void("signed by nobody who is enrolled")
+            return certificate
+        record = signed.open()
+        if record.frame.kind != "created":
+            raise _Altered("the first ledger record is not the vault's creation")
+        house: Certificate = record.facts().house
+        if house.writer != signed.envelope.writer or not rec.verify_certificate(
+            house, vault_id=self.vault_id, authority=self.authority
+        ):
+            raise _Altered("the vault's first record is not signed by its authority")
+        return house
+
+    def _judge(
+        self, record: Record, roles: frozenset[str], fetch_list: FetchList
+    ) -> Callable[[], None]:
+        """Ask whether the writer may say this here; give the change, which cannot fail."""
+        frame = record.frame
         if frame.tree != self.tree.head():
-            if "admin" in certificate.roles:
+            if "admin" in roles:
                 raise _Altered(
                     f"ledger record {self.size} does not follow from the records before it: "
                     "one of them was altered or replaced. Restore the ledger from a replica"
@@ -227,64 +257,54 @@ class State:
         if frame.kind not in rec.ROLES:
             raise NewerFormat(f"ledger record {self.size} is of a newer kind; update loopbackup")
         role = rec.ROLES[frame.kind]
-        if role != "reader" and role not in certificate.roles:
+        if role != "reader" and role not in roles:
             raise _Void(f"its writer lacks the role {role}", record.leaf)
-        if frame.epoch != self.epoch or frame.root != self.root:
+        if (frame.kind == "created") != (self.size == 0):
+            raise _Void("a vault is created once", record.leaf)
+        if self.size and (frame.epoch != self.epoch or frame.root != self.root):
             raise _Void("it was built on keys that are no longer current", record.leaf)
-
-    def _admit_first(self, record: Record) -> None:
-        frame = record.frame
-        if frame.kind != "created":
-            raise DamagedData("the first ledger record is not the vault's creation")
-        house = record.facts().house
-        fine = (
-            frame.tree == Tree().head()
-            and house.writer == frame.writer
-            and rec.verify_certificate(house, vault_id=self.vault_id, authority=self.authority)
-            and rec.verify_record(record, vault_id=self.vault_id, public_key=house.key)
-        )
-        if not fine:
-            raise _Altered("the vault's first record is not signed by its authority")
-
-    def _facts(self, record: Record) -> Any:
         try:
-            return record.facts()
+            return self._plan(record, record.facts(), fetch_list)
+        except _Void as exc:
+            raise _Void(str(exc), record.leaf) from None
         except DamagedData as exc:
             raise _Void(str(exc), record.leaf) from None
 
     def _plan(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
         """Check the preconditions; give the change, which cannot fail."""
-        try:
-            match facts:
-                case rec.Created():
-                    return lambda: self._create(record, facts)
-                case rec.DomainsAdded():
-                    return self._add_domains(facts)
-                case rec.SnapshotCommitted():
-                    return self._commit_snapshot(record, facts)
-                case rec.Forgotten():
-                    return lambda: self._forget(facts)
-                case rec.Pruned():
-                    return self._prune(record, facts, fetch_list)
-                case rec.Swept():
-                    return self._sweep(facts)
-                case rec.Summarised():
-                    return lambda: setattr(self, "last_summary", facts.size)
-                case rec.Claimed():
-                    return self._claim(record, facts, fetch_list)
-                case rec.RunEnded():
-                    return lambda: self._end_claim(facts.run)
-                case rec.WriterEnrolled():
-                    return self._enrol(facts)
-                case _:
-                    return lambda: None
-        except _Void as exc:
-            raise _Void(str(exc), record.leaf) from None
+        match facts:
+            case rec.Created():
+                return lambda: self._create(record, facts)
+            case rec.DomainsAdded():
+                return self._add_domains(facts)
+            case rec.SnapshotCommitted():
+                return self._commit_snapshot(record, facts, fetch_list)
+            case rec.Forgotten():
+                return lambda: self._forget(facts)
+            case rec.Pruned():
+                return self._prune(record, facts, fetch_list)
+            case rec.Swept():
+                return self._sweep(facts)
+            case rec.Summarised():
+                return self._summarise(facts)
+            case rec.Claimed():
+                return self._claim(record, facts, fetch_list)
+            case rec.RunEnded():
+                return lambda: self._end_claim(facts.run)
+            case rec.WriterEnrolled():
+                return self._enrol(facts)
+            case _:
+                return lambda: None
+
+    def _summarise(self, facts: rec.Summarised) -> Callable[[], None]:
+        if not self.last_summary <= facts.size <= self.size:
+            raise _Void("it names a summary of records that are not there")
+        return lambda: setattr(self, "last_summary", facts.size)
 
     def _create(self, record: Record, facts: rec.Created) -> None:
         self.epoch, self.root, self.salt = record.frame.epoch, record.frame.root, facts.salt
         self.none_domain, self.location = facts.none_domain, facts.location
-        self.slots = tuple((bytes(i), k) for i, k in facts.slots)
+        self.slots = tuple(facts.slots)
         self.writers = {facts.house.writer: facts.house}
         self.shards = dict(facts.shards)
 
@@ -301,11 +321,16 @@ class State:
 
         return effect
 
-    def _commit_snapshot(self, record: Record, facts: rec.SnapshotCommitted) -> Callable[[], None]:
+    def _commit_snapshot(
+        self, record: Record, facts: rec.SnapshotCommitted, fetch_list: FetchList
+    ) -> Callable[[], None]:
         segments = split_names(facts.segments)
         if facts.snapshot in self.snapshots:
             raise _Void("a snapshot of that id exists")
-        if any(name in self.condemned for name in (*segments, *split_names(facts.packs))):
+        packs = facts.packs
+        if facts.packs_list and self.condemned:
+            packs = _listed(facts.packs_list, fetch_list)
+        if any(name in self.condemned for name in (*segments, *split_names(packs))):
             raise _Void("it names an object that is condemned")
 
         def effect() -> None:
@@ -360,7 +385,9 @@ class State:
         kept = frozenset(split_names(facts.kept))
 
         def effect() -> None:
-            self.swept = {**self.swept, facts.store: (facts.upto, kept)}
+            # A clock that is behind must not bring back names that summaries left out.
+            if facts.upto >= self.swept.get(facts.store, (-1,))[0]:
+                self.swept = {**self.swept, facts.store: (facts.upto, kept)}
 
         return effect
 
@@ -402,14 +429,15 @@ class State:
         Give the condemned names that a later fold still has to know.
 
         A name may be dropped once it is swept from the primary store and every
-        index segment that could name it has been replaced.
+        index segment that could name it has been replaced, and no claim names it.
         """
+        claimed = {name for claim in self.claims.values() for name in claim.packs}
         upto, kept = self.swept.get(store, (-1, frozenset()))
         oldest = min((segment.added for segment in self.segments), default=self.size)
         return {
             name: when
             for name, when in self.condemned.items()
-            if when[0] > upto or name in kept or oldest <= when[0]
+            if when[0] > upto or name in kept or oldest <= when[0] or name in claimed
         }
 
     def encode(self) -> bytes:
@@ -483,7 +511,10 @@ class State:
 
 
 def _listed(digest: bytes, fetch_list: FetchList) -> bytes:
-    return fetch_list(digest) if digest else b""
+    try:
+        return fetch_list(digest) if digest else b""
+    except DamagedData as exc:
+        raise _ListLost(exc) from exc
 
 
 class _Void(Exception):
@@ -492,6 +523,14 @@ class _Void(Exception):
     def __init__(self, reason: str, leaf: bytes = b"") -> None:
         super().__init__(reason)
         self.leaf = leaf
+
+
+class _ListLost(Exception):
+    """A list that the record names cannot be read, so that its effect is unknown."""
+
+    def __init__(self, error: DamagedData) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Altered(Exception):

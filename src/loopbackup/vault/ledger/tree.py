@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 EMPTY = hashlib.sha256().digest()
+HASH_BYTES = 32
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -97,7 +98,11 @@ def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_proof(hashes: Sequence[bytes], old: int) -> list[bytes]:
-    """Prove that the tree of the first *old* leaves is a prefix of this one. Cost: O(n)."""
+    """
+    Prove that the tree of the first *old* leaves, at least one, is a prefix of this one.
+
+    Cost: O(n).
+    """
 
     def walk(part: Sequence[bytes], size: int, *, whole: bool) -> list[bytes]:
         if size == len(part):
@@ -114,7 +119,7 @@ def verify_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], head: bytes
 ) -> bool:
     """Tell whether leaf hash *leaf* is number *index* of the tree with *head*."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or len(leaf) != HASH_BYTES:
         return False
     fn, sn, node = index, size - 1, leaf
     for sibling in proof:
@@ -134,12 +139,11 @@ def verify_consistency(
     old: int, new: int, proof: Sequence[bytes], old_head: bytes, new_head: bytes
 ) -> bool:
     """Tell whether the tree of *old* leaves is a prefix of the tree of *new* leaves."""
+    # A proof begins at a tree that has leaves (RFC 9162, 2.1.4.2).
+    if not 0 < old <= new:
+        return False
     if old == new:
         return not proof and old_head == new_head
-    if not 0 <= old < new:
-        return False
-    if old == 0:
-        return not proof
     path = list(proof) if old & (old - 1) else [old_head, *proof]
     if not path:
         return False

@@ -216,9 +216,10 @@ class StoreSeam:
             retry=tenacity.retry_if_exception(_is_transient),
             stop=tenacity.stop_after_attempt(self._attempts - 1)
             | tenacity.stop_after_delay(self._timeout_s),
-            wait=tenacity.wait_exponential_jitter(
-                initial=self._wait_s, max=max(self._wait_s, _WAIT_MAX_S), jitter=self._wait_s
-            ),
+            wait=tenacity.wait_exponential(
+                multiplier=self._wait_s, max=max(self._wait_s, _WAIT_MAX_S)
+            )
+            + tenacity.wait_random(0, self._wait_s),
             reraise=True,
         )
         result: _T = retrying(_translated, verb, key, call)

@@ -8,7 +8,6 @@ that the run has put or relies on is held against what was condemned since.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import time
@@ -25,7 +24,7 @@ from ...terms import Action, Actor, Facts, Problem
 from ..content.segment import read_front
 from ..content.streams import TableWriter
 from ..content.upload import Upload, Uploaded
-from ..format import codec
+from ..format import codec, seal
 from ..format import record as rec
 from ..format.pack import PackDirectory
 from ..format.snapshot import Report, SnapshotBody
@@ -95,9 +94,9 @@ def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
 def _snapshot_id(session: Session, key: str | None) -> bytes:
     if key is None:
         return os.urandom(16)
-    return hashlib.sha256(
-        b"loopbackup/v1/idempotency\0" + session.header.vault_id + key.encode()
-    ).digest()[:16]
+    # Keyed, so that nobody without a credential can test a guessed key.
+    context = session.header.vault_id + key.encode()
+    return seal.derive(session.keyring.root.secrets.meta, "idempotency", context, 16)
 
 
 @define(eq=False)
@@ -118,6 +117,7 @@ class _Run:
     uploaded: Uploaded = field(factory=lambda: Uploaded([], []))
     base: int = 0
     taken_over: list[bytes] = field(factory=list)
+    _parent_index: int = -1
     _claimed: int = 0
     _claimed_at: float = field(factory=time.monotonic)
     _claim_lock: threading.Lock = field(factory=threading.Lock)
@@ -141,6 +141,7 @@ class _Run:
         """Collect, commit, report."""
         described = latest(self.session, self.job.name)
         if described is not None:
+            self._parent_index = described.record.index
             with contextlib.suppress(DamagedData):
                 self.parent = Parent(self.session, described)
         if not self.job.dry_run:
@@ -194,12 +195,17 @@ class _Run:
             raise ConflictError("the vault's keys were changed meanwhile; open it again")
         names = (*self.uploaded.segments, *self.uploaded.packs)
         lost = self.upload.lost(state) or any(name in state.condemned for name in names)
-        parent_gone = (
-            self.parent is not None and self.parent.used and self.parent.id not in state.snapshots
-        )
-        if lost or parent_gone:
+        if lost or self._parent_gone(state):
             return Rebuild(self._rebuild)
         return self._draft()
+
+    def _parent_gone(self, state: State) -> bool:
+        """Tell whether chunks were taken over from a snapshot that no longer keeps them."""
+        if self.parent is None or not self.parent.used:
+            return False
+        # A retry with its idempotency key may have committed the id once more.
+        live = state.snapshots.get(self.parent.id)
+        return live is None or live.index != self._parent_index
 
     def _rebuild(self, state: State) -> None:
         """

@@ -31,9 +31,11 @@ from ..format import names
 from ..format import record as rec
 from ..format.pack import CONTENT_KINDS
 from ..keys.domains import Domain
+from ..keys.root import read_root, read_slot
 from ..ledger.log import Draft
 from ..ledger.state import SnapshotRecord, State
-from .look import describe, read_root
+from .look import describe
+from .look import read_root as read_snapshot_root
 from .session import Session
 
 __all__ = ["CheckReport", "fold_again", "run_check"]
@@ -168,11 +170,26 @@ class _Check:
             raise DamagedData("folding the ledger again gives another state")
         for digest in sorted(self.state.lists):
             self._guard("ledger", partial(self.session.log.fetch_list, digest))
+        self._guard("ledger", self._beyond_head)
+
+    def _beyond_head(self) -> None:
+        """Look for records above a gap: what follows a lost record is out of sight."""
+        listed = [entry.key for entry in self.session.store.list(names.LEDGER)]
+        self.session.log.refresh()
+        head = names.record_name(self.session.log.state.size)
+        beyond = [name for name in listed if name > head]
+        if beyond:
+            raise DamagedData(
+                f"a ledger record is missing, and there are {len(beyond)} after it",
+                kind="missing_record",
+                object=head,
+            )
 
     def _keys(self) -> None:
         store, state = self.session.store, self.state
-        for slot_id, _kind in state.slots:
-            self._guard("keys", partial(store.get, names.slot_name(state.epoch, slot_id)))
+        self._guard("keys", partial(read_root, store, state))
+        for slot_id, _kind, digest in state.slots:
+            self._guard("keys", partial(read_slot, store, state.epoch, slot_id, digest))
         for number in sorted(state.shards):
             self._guard("keys", partial(self.session.keyring.check_shard, number))
 
@@ -193,6 +210,8 @@ class _Check:
                         object=names.index_name(reader.short[1:]),
                     )
                 )
+            for lost in reader.lost:
+                self._problem(lost, what="index")
             packs.update(pack for pack, _ in reader.packs)
         packs -= self.state.condemned.keys()
         self.report.packs = len(packs)
@@ -278,7 +297,7 @@ class _Check:
         short = record.id.hex()
         try:
             describe(self.session, record)
-            root = read_root(self.session, record)
+            root = read_snapshot_root(self.session, record)
             table = TableReader(self.session.keyring.meta, root, self.session.reader)
             for number in range(len(table.chunks)):
                 for row in table.rows(number):

@@ -247,7 +247,10 @@ class Collector:
         node = found.node
         with self._source.open(found) as reader:
             view = memoryview(self._buffer)
-            filled = _fill(reader, view[: self._small + 1])
+            # A file of the size that the scan saw is at its end; if it has grown
+            # since, ``changed`` says so.
+            whole = node.size if node.kind == FILE and 0 < node.size <= self._small else -1
+            filled = _fill(reader, view[: self._small + 1], enough=whole)
             if filled <= self._small:
                 node.chunks = self._store_small(domain, node.uid, bytes(view[:filled]))
                 node.size = filled
@@ -337,10 +340,10 @@ class Collector:
         self.result.problems.append(Problem(kind, message, path))
 
 
-def _fill(reader: Reader, view: memoryview) -> int:
-    """Read until *view* is full or the content ends."""
+def _fill(reader: Reader, view: memoryview, *, enough: int = -1) -> int:
+    """Read until *view* is full, the content ends, or exactly *enough* bytes came."""
     filled = 0
-    while filled < len(view):
+    while filled < len(view) and filled != enough:
         got = reader.readinto(view[filled:])
         if not got:
             break

@@ -22,7 +22,7 @@ from ..content.index import Index
 from ..content.reader import ChunkReader
 from ..format import codec, names
 from ..format import record as rec
-from ..format.header import Header, header_hash, join_header, split_header
+from ..format.header import Header, check_sizes, header_hash, join_header, split_header
 from ..format.seal import FORMAT, SUITE
 from ..keys.credentials import Credential
 from ..keys.keyring import Keyring, first_shard
@@ -91,6 +91,7 @@ def create_vault(
         single_writer=single_writer,
         **(sizes or {}),
     )
+    check_sizes(header)
     raw = codec.encode(header)
     root = new_root(header.vault_id, header_hash(raw), authority.private_bytes_raw())
     record = _write_keys(seam, header, root, credential, location)
@@ -109,7 +110,8 @@ def _write_keys(
     number, shard, none_domain = first_shard(root)
     shard_hash = names.content_hash(shard)
     seam.put(names.shard_name(shard_hash), shard)
-    seam.put(names.slot_name(root.epoch, slot.id), encode_slot(slot))
+    sealed_slot = encode_slot(slot)
+    seam.put(names.slot_name(root.epoch, slot.id), sealed_slot)
     sealed = encode_root(root, root_key)
     seam.put(names.root_name(root.epoch), sealed)
 
@@ -123,7 +125,7 @@ def _write_keys(
         root.header_hash,
         salt,
         certificate,
-        [(slot.id, slot.kind)],
+        [(slot.id, slot.kind, names.content_hash(sealed_slot))],
         [(number, shard_hash)],
         none_domain,
         location,
@@ -172,12 +174,15 @@ def open_vault(
     except NotFoundError:
         raise FormatError(f"there is no vault at {where}", kind="no_vault") from None
     header, raw, first = split_header(data)
-    chunker_params(header)
     memory = LocalMemory(state_dir, header.vault_id)
     log = Log(seam, header, first, clock=clock, memory=memory)
     created = rec.parse_record(first, 0).facts()
     if created.header_hash != header_hash(raw):
         raise FormatError(f"the header of the vault at {where} was altered", kind="altered_header")
+    try:
+        chunker_params(header)
+    except InputError as exc:
+        raise FormatError(f"the header of the vault at {where} is out of bounds: {exc}") from exc
     log.load(head=None if head is None else Head.parse(head))
     unlocked = unlock(seam, log.state, header_hash(raw), credential)
     roles = frozenset({"reader"} if read_only else rec.ALL_ROLES)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from ...errors import DamagedData, LoopbackupError, NotFoundError
+from ...errors import DamagedData, LoopbackupError, NewerFormat, NotFoundError
 from ..content.streams import StreamReader, TableReader
 from ..format import codec, names
 from ..format.snapshot import SnapshotBody, SnapshotRoot
@@ -70,6 +70,8 @@ def read_root(session: Session, record: SnapshotRecord) -> SnapshotRoot:
     """Read a snapshot's root."""
     meta = session.keyring.meta
     root = codec.decode(session.reader.read(meta, record.root, "root"), SnapshotRoot)
+    if root.version != 1:
+        raise NewerFormat("a snapshot is of a newer format; update loopbackup")
     if root.snapshot != record.id:
         raise DamagedData("a snapshot's root belongs to another snapshot", kind="swapped")
     return root

@@ -6,6 +6,7 @@ Dead means dead by the ledger. What cannot be read is never taken for dead.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from attrs import define, field
@@ -114,13 +115,19 @@ def live_parts(
     """
     Yield the blobs of a domain in usable packs, each live chunk at home in one of them.
 
-    *live* is emptied; what is left in it afterwards has no usable place. Of
-    two copies the first in the order of the segments is the chunk's home.
+    Each blob comes once, also where two segments name its pack. *live* is
+    emptied; what is left in it afterwards has no usable place. Of two copies
+    the first in the order of the segments is the chunk's home.
     """
-    for reader in session.index.segments(state):
+    readers = session.index.segments(state)
+    named = Counter(pack for reader in readers for pack, _front in reader.packs)
+    seen: set[tuple[bytes, int]] = set()
+    for reader in readers:
         for blob, members in reader.rows(domain):
-            if blob.pack in state.condemned:
+            if blob.pack in state.condemned or (blob.pack, blob.offset) in seen:
                 continue
+            if named[blob.pack] > 1:
+                seen.add((blob.pack, blob.offset))
             parts = []
             for chunk_id, place in places_of(blob, members):
                 if chunk_id in live:

@@ -105,6 +105,9 @@ class Plan:
 
     size: int
     snapshots: set[bytes]
+    segments: set[bytes]
+    condemned: int
+    """How many names were condemned before it."""
     dead: set[bytes] = field(factory=set)
     rewrite: set[bytes] = field(factory=set)
     unknown: set[bytes] = field(factory=set)
@@ -127,9 +130,9 @@ def run_prune(session: Session, actor: Actor) -> Pruned:
     result = Pruned()
     _lapse_claims(session, actor)
     job = _Job(session, actor, result)
-    plan = job.go()
-    if plan.complete:
-        swept = sweep(session, actor, plan.size)
+    counted = job.go()
+    if job.plan.complete:
+        swept = sweep(session, actor, counted)
     else:
         swept = Swept()
         get_logger().warning("nothing is swept while parts of the vault cannot be read")
@@ -149,10 +152,13 @@ def _lapse_claims(session: Session, actor: Actor) -> None:
 
 
 def _drop_old_summaries(session: Session) -> None:
-    found = sorted(entry.key for entry in session.store.list(names.SUMMARY))
     confirmed = session.log.state.last_summary
-    older = [k for k in found if int(k[len(names.SUMMARY) :].split("-")[0]) <= confirmed]
-    for key in older[:-KEEP_SUMMARIES]:
+    older = [
+        entry.key
+        for entry in session.store.list(names.SUMMARY)
+        if (size := names.summary_size(entry.key)) is not None and size <= confirmed
+    ]
+    for key in sorted(older)[:-KEEP_SUMMARIES]:
         session.store.delete(key)
 
 
@@ -174,24 +180,50 @@ class _Job:
     merged_packs: list[bytes] = field(factory=list)
     _replans: int = 0
 
-    def go(self) -> Plan:
-        """Plan, move, commit."""
-        self._prepare(self.session.log.state)
-        if self.condemned or self.merged or self.uploaded.packs:
-            self.session.log.commit(self)
-            self.result.condemned = len(self.condemned)
-        return self.plan
+    def go(self) -> int:
+        """
+        Plan, move, commit.
 
-    def _prepare(self, state: State) -> None:
+        Returns:
+            Up to which record every live chunk is known to have a place in a
+            pack that is not condemned.
+        """
+        self._prepare()
+        if self.condemned or self.merged or self.uploaded.packs:
+            index = self.session.log.commit(self)
+            self.result.condemned = len(self.condemned)
+            if index is not None:
+                return index + 1
+        return self.plan.size
+
+    def _prepare(self) -> None:
+        """Plan and move, again if what was looked at is swept by another prune meanwhile."""
+        log = self.session.log
+        while True:
+            size = log.state.size
+            try:
+                self._plan_and_move()
+            except (DamagedData, NotFoundError):
+                if not log.refresh() and log.state.size == size:
+                    raise
+            else:
+                return
+
+    def _plan_and_move(self) -> None:
         session = self.session
-        state = session.log.state
         listing = Listing.take(session)
         # What the listing shows may be older than this fold: fold once more, so
         # that nothing committed meanwhile looks unknown.
         session.log.refresh()
         state = session.log.state
-        marks = mark(session, state.snapshots.values())
-        self.plan = _look(session, state, marks, listing, self.result)
+        # The state moves on while its packs are read; what the plan rests on is
+        # what it was before, so that ``validate`` looks at all that came since.
+        segments, condemned = {s.name for s in state.segments}, len(state.condemned)
+        size, snapshots = state.size, state.snapshots
+        marks = mark(session, snapshots.values())
+        self.plan = Plan(size, set(snapshots), segments, condemned)
+        self.result.problems = []
+        _look(self.plan, session, state, marks, listing, self.result)
         self.upload = Upload(
             session.store,
             session.log,
@@ -241,7 +273,7 @@ class _Job:
 
     def _rescue(self, state: State, domain: Domain, chunk_id: bytes) -> None:
         """Bring back a live chunk that only a condemned pack holds."""
-        for short in state.condemned:
+        for short in list(state.condemned):
             if short[:1] != b"p":
                 continue
             try:
@@ -268,19 +300,17 @@ class _Job:
     # ---- merging segments
 
     def _merge(self, state: State) -> None:
-        """Merge the small segments once there are many."""
+        """Merge the small segments once there are many; write lost index objects anew."""
         self.merged, self.merged_into, self.merged_packs = [], [], []
-        live = [r for r in self.session.index.segments(state) if r.short not in self.condemned]
-        if len(live) < MANY_SEGMENTS:
+        chosen = _mergeable(
+            [
+                reader
+                for reader in self.session.index.segments(state)
+                if reader.short not in self.condemned and not reader.lost
+            ]
+        )
+        if not chosen:
             return
-        live.sort(key=lambda reader: reader.size)
-        chosen: list[SegmentReader] = []
-        total = 0
-        for reader in live:
-            if len(chosen) >= MANY_SEGMENTS // 2 and reader.size > 4 * total:
-                break
-            chosen.append(reader)
-            total += reader.size
         contents = self._contents(chosen, state)
         if contents is None:
             return
@@ -306,11 +336,16 @@ class _Job:
             except NotFoundError:
                 return None
             packs: dict[tuple[bytes, int, int], tuple[list[BlobRow], list[bytes]]] = {}
+            seen: set[tuple[bytes, int]] = set()
             for reader in readers:
                 fronts = dict(reader.packs)
                 for blob, members in reader.rows(domain):
                     if blob.pack in state.condemned or blob.pack in self.condemned:
                         continue
+                    # Two segments name a pack that was taken over from a run.
+                    if (blob.pack, blob.offset) in seen:
+                        continue
+                    seen.add((blob.pack, blob.offset))
                     front = fronts[blob.pack]
                     rows, parts = packs.setdefault((blob.pack, front, blob.generation), ([], []))
                     rows.append(
@@ -337,9 +372,12 @@ class _Job:
 
     def validate(self, state: State) -> Draft | Rebuild | None:
         """Shrink what is condemned by what was committed since the plan."""
-        mine = (*self.uploaded.segments, *self.uploaded.packs, *self.merged_into)
         live = {segment.name for segment in state.segments}
-        if any(name in state.condemned for name in mine) or not set(self.merged) <= live:
+        if len(state.condemned) != self.plan.condemned or not live.issuperset(
+            self.plan.segments | set(self.merged)
+        ):
+            # Another prune was faster. It may have condemned what this one has put,
+            # or the copy of a chunk for whose sake this one calls another copy dead.
             return Rebuild(self._replan)
         if state.size != self.plan.size:
             self._shrink(state)
@@ -351,7 +389,7 @@ class _Job:
         self._replans += 1
         if self._replans > MAX_REPLANS:
             raise ConflictError("other prunes were faster again and again; run this one later")
-        self._prepare(state)
+        self._prepare()
 
     def _shrink(self, state: State) -> None:
         session = self.session
@@ -367,14 +405,19 @@ class _Job:
         new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
         if new:
             self._keep_for(state, mark(session, new))
+        if not self.condemned >= self.plan.dead | self.plan.rewrite:
+            # The merged segment leaves out what was to go and now stays.
+            self.condemned -= set(self.merged)
+            self.merged, self.merged_into, self.merged_packs = [], [], []
 
     def _keep_for(self, state: State, marks: Marks) -> None:
         """Condemn no pack that leaves a chunk of a new snapshot without a place."""
         session = self.session
-        for domain in domains_of(session, state, marks):
-            if domain is None or not (
-                domain.id in marks.rows or domain.id == session.keyring.meta.id
-            ):
+        for domain_id in (*marks.rows, session.keyring.meta.id):
+            try:
+                domain = session.keyring.by_id(domain_id)
+            except NotFoundError:
+                marks.pinned.add(domain_id)
                 continue
             live = live_chunks(session, marks, domain) - self.moved.get(domain.id, set())
             where: dict[bytes, set[bytes]] = defaultdict(set)
@@ -404,9 +447,10 @@ class _Job:
         return b"", put_list(self.session.store, joined)
 
 
-def _look(session: Session, state: State, marks: Marks, listing: Listing, result: Pruned) -> Plan:
+def _look(
+    plan: Plan, session: Session, state: State, marks: Marks, listing: Listing, result: Pruned
+) -> None:
     """Decide what is dead, wasteful, unknown; nothing is written."""
-    plan = Plan(state.size, set(state.snapshots))
     usage: dict[bytes, Usage] = defaultdict(Usage)
     pinned: set[bytes] = set()
     known = {pack for reader in session.index.segments(state) for pack, _ in reader.packs}
@@ -434,8 +478,13 @@ def _look(session: Session, state: State, marks: Marks, listing: Listing, result
     usable = known - state.condemned.keys() - pinned - claimed
     plan.dead = {pack for pack in usable if usage[pack].live == 0}
     plan.rewrite = _wasteful(usable - plan.dead, usage, listing, session.header.pack_size)
-    plan.unknown = _unknown(session, state, listing, known | claimed)
-    return plan
+    lost = [problem for reader in session.index.segments(state) for problem in reader.lost]
+    if lost:
+        # A pack that a lost directory does not name any more is not unknown.
+        plan.complete = False
+        result.problems += [Problem(p.kind, str(p), object=p.context["object"]) for p in lost]
+    else:
+        plan.unknown = _unknown(session, state, listing, known | claimed)
 
 
 def _wasteful(
@@ -471,6 +520,20 @@ def _unknown(session: Session, state: State, listing: Listing, known: set[bytes]
         and short not in state.condemned
         and (listing.modified[short] or datetime.min.replace(tzinfo=UTC)) <= oldest
     }
+
+
+def _mergeable(live: list[SegmentReader]) -> list[SegmentReader]:
+    """Choose the segments to merge: the smallest of many, and whatever had to be rebuilt."""
+    if len(live) < MANY_SEGMENTS:
+        return [reader for reader in live if reader.rebuilt]
+    chosen: list[SegmentReader] = []
+    total = 0
+    for reader in sorted(live, key=lambda reader: (not reader.rebuilt, reader.size)):
+        if len(chosen) >= MANY_SEGMENTS // 2 and reader.size > 4 * total and not reader.rebuilt:
+            break
+        chosen.append(reader)
+        total += reader.size
+    return chosen
 
 
 def _kind_of(place: Place, chunk_id: bytes) -> str:

@@ -42,7 +42,7 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
     again by the next sweep.
     """
     state = session.log.state
-    upto, due = _due(session, state)
+    upto, due = _due(session, state, counted)
     if not due:
         return Swept()
     sizes = {
@@ -67,15 +67,16 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
         result.bytes += sizes[name]
     result.kept = len(kept)
     before = state.swept.get(session.header.vault_id, (-1, frozenset()))
-    if (upto, frozenset(kept)) != before and len(kept) <= MAX_KEPT:
+    if upto >= before[0] and (upto, frozenset(kept)) != before and len(kept) <= MAX_KEPT:
         facts = rec.Swept(session.header.vault_id, upto, join_names(kept))
         session.log.commit_draft(Draft("swept", facts, [session.audit(actor, Action.PRUNE)]))
     return result
 
 
-def _due(session: Session, state: State) -> tuple[int, list[bytes]]:
+def _due(session: Session, state: State, counted: int) -> tuple[int, list[bytes]]:
     """Give the last record whose condemned names are all past the grace, and the names."""
     limit_us = int(session.log.now().timestamp() * 1_000_000) - session.header.grace_s * 1_000_000
-    young = [index for index, at_us in state.condemned.values() if at_us > limit_us]
-    upto = min(young, default=state.size) - 1
-    return upto, [name for name, (index, _) in state.condemned.items() if index <= upto]
+    condemned = list(state.condemned.items())
+    young = [index for _, (index, at_us) in condemned if at_us > limit_us]
+    upto = min([counted, *young]) - 1
+    return upto, [name for name, (index, _) in condemned if index <= upto]
