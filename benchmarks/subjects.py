@@ -83,24 +83,27 @@ def main() -> None:
     parser.add_argument("--folder", default=None)
     parser.add_argument("--subjects", type=int, default=10_000)
     parser.add_argument("--fill", type=int, default=0)
+    parser.add_argument("--prune", action="store_true", help="prune after the fill")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
-        run(Bench(folder), options.subjects, options.fill)
+        run(Bench(folder), options.subjects, options.fill, prune=options.prune)
     finally:
         shutil.rmtree(folder)
 
 
-def run(bench: Bench, subjects: int, fill: int) -> None:
+def run(bench: Bench, subjects: int, fill: int, *, prune: bool) -> None:
     """Fill the vault, then measure one run of so many subjects."""
-    print(f"{'step':<44} {'wall s':>7} {'CPU s':>7} {'peak MB':>8} {'vault MB':>9} {'puts':>6} {'gets':>6}")
+    heads = f"{'wall s':>7} {'CPU s':>7} {'peak MB':>8} {'vault MB':>9} {'puts':>6} {'gets':>6}"
+    print(f"{'step':<44} {heads}")
     vault = step(bench, "open (new vault)", bench.open)
     for first in range(0, fill, subjects):
         vault.backup(items(first, subjects, "a"), name=f"fill-{first}")
         if first // subjects % 10 == 9:
             print(f"  {first + subjects:,} subjects, peak {peak_mb():.0f} MB", flush=True)
     if fill:
-        step(bench, "prune (merges the index)", vault.prune)
+        if prune:
+            step(bench, "prune (merges packs and index)", vault.prune)
         step(bench, f"the vault holds {fill:,} subjects; close", vault.close)
         vault = step(bench, "open it again", bench.open)
     new = items(fill, subjects, "a")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import field, frozen
 
-from ..errors import InputError, NotFoundError
+from ..errors import DamagedData, InputError, NotFoundError
 from ..terms import Action, Actor, Facts, Problem, Subject, show_subject
+from .content.streams import content_ids
 from .format.entries import DIRECTORY, FILE, ITEM, PROBLEM, SYMLINK, Node, tree_order
 from .keys.domains import Domain
 from .source.patterns import Patterns
@@ -253,10 +254,18 @@ class Snapshot:
         raw = _raw(path)
         self._session.begin(Action.READ, self._actor, Facts(actor=self._actor, name=self.name))
         self._session.looked(self._actor)
-        for domain, stream in streams_of(self._session, self._described):
-            node = _find(stream, raw)
+        damaged: list[DamagedData] = []
+        for domain, stream in streams_of(self._session, self._described, on_damage=damaged.append):
+            try:
+                node = _find(stream, raw)
+            except DamagedData as exc:
+                damaged.append(exc)
+                continue
             if node is not None:
                 return domain, node
+        if damaged:
+            # What was asked for may have been in what cannot be read.
+            raise damaged[0]
         raise NotFoundError("there is no entry at that path", kind="path", path=raw)
 
     def open(self, path: str | bytes) -> BinaryIO:
@@ -324,7 +333,7 @@ class ChunkFile(io.RawIOBase):
     def __init__(self, session: Session, domain: Domain, node: Node) -> None:
         self._session = session
         self._domain = domain
-        self._ids = node.chunk_ids()
+        self._ids = list(content_ids(node, domain, session.reader))
         self._size = node.size
         self._at = 0
         self._starts: list[int] = [0]

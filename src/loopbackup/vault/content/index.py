@@ -6,14 +6,15 @@ The ledger says which segments are live; see :mod:`.segment` for what they are.
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from attrs import frozen
 
-from ...errors import DamagedData, NotFoundError
+from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...logs import get_logger
 from ..keys.domains import Domain
 from ..store.seam import StoreSeam
@@ -103,13 +104,24 @@ class Index:
         """
         try:
             return SegmentReader.load(self._store, self._secret, self._vault_id, short)
-        except (NotFoundError, DamagedData) as exc:
+        except (NotFoundError, DamagedData, NewerFormat) as exc:
             if short[:1] == b"p":
                 get_logger().error("a pack is lost", kind=exc.kind)
                 return SegmentReader.missing(self._store, short, exc)
-            get_logger().error("an index object is lost; reading its packs instead")
-            packs = self._packs_of(short)
-            return SegmentReader.rebuild(self._store, self._secret, self._vault_id, short, packs)
+            return self._rebuild(short)
+
+    def _rebuild(self, short: bytes) -> SegmentReader:
+        get_logger().error("an index object is lost; reading its packs instead")
+        packs = self._packs_of(short)
+        return SegmentReader.rebuild(self._store, self._secret, self._vault_id, short, packs)
+
+    def mend(self, domain: Domain, state: IndexState) -> None:
+        """
+        Read all blocks of a domain, so that its rows can be read from :meth:`segments`.
+
+        An index object with a damaged block is made again from its packs.
+        """
+        self._table(domain, state)
 
     def segments(self, state: IndexState) -> list[SegmentReader]:
         """Give all live segments; what is no longer live is dropped from memory."""
@@ -119,12 +131,13 @@ class Index:
                 del self._segments[short]
             return [self.segment(short) for short in live]
 
-    def domain_ids(self, state: IndexState) -> set[bytes]:
-        """Give the ids of all domains that have anything stored."""
-        found: set[bytes] = set()
-        for reader in self.segments(state):
-            found.update(reader.domains())
-        return found
+    def domain_ids(self, state: IndexState) -> Iterator[bytes]:
+        """Yield the ids of all domains that have anything stored, ascending, each once."""
+        last = b""
+        for domain_id in heapq.merge(*(r.domains() for r in self.segments(state))):
+            if domain_id != last:
+                last = domain_id
+                yield domain_id
 
     def _table(self, domain: Domain, state: IndexState) -> _Table:
         live = state.segments
@@ -157,9 +170,21 @@ class Index:
         before = len(table.places)
         for reader in self.segments(state):
             if reader.short not in known:
-                _fill(table, reader, domain)
+                self._add(table, reader, domain)
         self._held += len(table.places) - before
         return table
+
+    def _add(self, table: _Table, reader: SegmentReader, domain: Domain) -> None:
+        try:
+            rows = list(reader.rows(domain))
+        except (NotFoundError, DamagedData):
+            if reader.short[:1] == b"p" or reader.rebuilt:
+                raise
+            reader = self._segments[reader.short] = self._rebuild(reader.short)
+            rows = list(reader.rows(domain))
+        for blob, members in rows:
+            for chunk_id, place in places_of(blob, members):
+                add_place(table.places, table.more, chunk_id, place)
 
     def find(self, domain: Domain, chunk_id: bytes, state: IndexState) -> Place | None:
         """Give a place of a chunk in a pack that is not condemned."""
@@ -188,12 +213,3 @@ def add_place(
     """Add a place; the first of a chunk stays first."""
     if places.setdefault(chunk_id, place) is not place:
         more.setdefault(chunk_id, []).append(place)
-
-
-def _fill(table: _Table, reader: SegmentReader, domain: Domain) -> None:
-    try:
-        for blob, members in reader.rows(domain):
-            for chunk_id, place in places_of(blob, members):
-                add_place(table.places, table.more, chunk_id, place)
-    except NotFoundError as exc:
-        raise DamagedData("an index segment is missing", object=exc.context.get("object")) from exc

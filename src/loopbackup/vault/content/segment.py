@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from attrs import define, field
 
-from ...errors import DamagedData, LoopbackupError, NotFoundError
+from ...errors import DamagedData, LoopbackupError, NewerFormat, NotFoundError
 from ..format import names, seal
 from ..format import pack as fmt
 from ..format.pack import MEMBER, PACK_REF, BlobRow, Block, IndexDirectory, PackDirectory
@@ -142,7 +142,7 @@ class SegmentReader:
         for pack in packs:
             try:
                 directory, front = read_front(store, index_secret, vault_id, pack)
-            except (NotFoundError, DamagedData) as exc:
+            except (NotFoundError, DamagedData, NewerFormat) as exc:
                 lost.append(_lost(pack, exc))
                 continue
             assert isinstance(directory, PackDirectory)
@@ -158,9 +158,9 @@ class SegmentReader:
         return cls(pack, [], store, 0, {}, None, lost=[_lost(pack, exc)])
 
     def domains(self) -> Iterator[bytes]:
-        """Yield the ids of the domains that have a block here."""
+        """Yield the ids of the domains that have a block here, ascending."""
         if self._directory is None:
-            yield from self._blocks
+            yield from sorted(self._blocks)
             return
         last = b""
         ids = self._directory.domains

@@ -31,6 +31,7 @@ __all__ = [
     "StreamWriter",
     "TableReader",
     "TableWriter",
+    "content_ids",
     "decode_nodes",
 ]
 
@@ -115,6 +116,19 @@ class Chunks(Protocol):
     def read(self, domain: Domain, chunk_id: bytes, kind: str = "data") -> bytes | memoryview:
         """Give one chunk, verified."""
         ...
+
+
+def content_ids(node: Node, domain: Domain, chunks: Chunks) -> Iterator[bytes]:
+    """Yield the chunk ids of an entry's content, in order; those of long files are read."""
+    if node.extra is None or not node.extra.listed:
+        yield from node.chunk_ids()
+        return
+    for list_id in node.chunk_ids():
+        ids = bytes(chunks.read(domain, list_id, "ids"))
+        if len(ids) % 32:
+            raise DamagedData("a list of chunk ids is cut short")
+        for at in range(0, len(ids), 32):
+            yield ids[at : at + 32]
 
 
 class StreamReader:
@@ -279,6 +293,11 @@ class TableReader:
     def chunks(self) -> list[bytes]:
         """Ids of the table's chunks."""
         return self._chunks
+
+    def spans(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Yield (chunk id, first domain, beginning of the next chunk) of each chunk."""
+        ends = [*self._firsts[1:], b"\xff" * 17]
+        yield from zip(self._chunks, self._firsts, ends, strict=True)
 
     def rows(self, number: int) -> list[TableRow]:
         """Read and decode chunk *number*."""

@@ -56,6 +56,8 @@ class Extra(Struct, omit_defaults=True, forbid_unknown_fields=True):
     version: str | None = None
     """Version of an item, as the host gave it."""
     meta: dict[str, str] | None = None
+    listed: bool = False
+    """``chunks`` names chunks of kind ``ids``, which hold the ids of the content."""
     problem: str | None = None
     """Code of what went wrong with this entry: its content is missing or unsure."""
 

@@ -48,7 +48,7 @@ _COUNT: Final = struct.Struct("<I")
 STORED: Final = 0
 ZSTD: Final = 1
 
-CONTENT_KINDS: Final = ("data", "bundle", "stream", "list", "table", "root")
+CONTENT_KINDS: Final = ("data", "bundle", "stream", "list", "table", "root", "ids")
 """What a blob is; its number stands in the row, its name in the id key's label."""
 
 

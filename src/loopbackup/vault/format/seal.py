@@ -142,7 +142,7 @@ def open_sealed(
     view = memoryview(data)
     magic, got_kind, suite, flags, gen, zero, vault, _salt = _HEADER.unpack_from(view)
     if magic != _MAGIC:
-        if magic[:3] == _MAGIC[:3]:
+        if magic[:3] == _MAGIC[:3] and magic[3:].isdigit():
             raise NewerFormat("a sealed object is of a newer format; update loopbackup")
         raise DamagedData("these bytes are no sealed object")
     if suite != SUITE or flags or zero:

@@ -101,6 +101,19 @@ class Simple:
         return self.draft
 
 
+@frozen
+class _Summary:
+    """Names a summary, unless another process has named one as new."""
+
+    draft: Draft
+    size: int
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+
+    def validate(self, state: State) -> Draft | None:
+        """Give the draft while it is news."""
+        return self.draft if state.last_summary < self.size else None
+
+
 def put_list(store: StoreSeam, payload: bytes) -> bytes:
     """Store a long list of names and give its hash; readable by every client."""
     data = LIST_MAGIC + os.urandom(16) + payload
@@ -483,7 +496,7 @@ class Log:
         facts = rec.Summarised(size, digest, tree, names.content_hash(body))
         try:
             self._store.put(names.summary_name(size, digest), data)
-            self.commit_draft(Draft("summary", facts))
+            self.commit(_Summary(Draft("summary", facts), size))
         except LoopbackupError as exc:
             # What the caller wanted is committed; any later commit summarises again.
             get_logger().warning("no summary was written", kind=exc.kind)

@@ -7,9 +7,10 @@ snapshots and entries that it costs, and everything else stays restorable.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -26,9 +27,10 @@ from ...errors import (
 from ...terms import Action, Actor, Problem
 from ..content.compress import decompress
 from ..content.segment import Blob, places_of
-from ..content.streams import StreamReader, TableReader
+from ..content.streams import StreamReader, TableReader, content_ids
 from ..format import names
 from ..format import record as rec
+from ..format.entries import Node
 from ..format.pack import CONTENT_KINDS
 from ..keys.domains import Domain
 from ..keys.root import read_root, read_slot
@@ -197,9 +199,19 @@ class _Check:
         for entry in self.session.store.list(names.PACKS):
             self.sizes[entry.key] = entry.size_bytes
 
+    def _index_object(self, short: bytes) -> None:
+        name = names.index_name(short[1:])
+        if names.content_hash(self.session.store.get(name)) != short[1:]:
+            raise DamagedData("an index object's bytes do not fit its name", object=name)
+
     def _index(self) -> None:
         """Look at every row: its pack must be there and long enough."""
         packs: set[bytes] = set()
+        for domain in self._domains(tell=True):
+            try:
+                self.session.index.mend(domain, self.state)
+            except DamagedData as exc:
+                self._problem(exc, what="index")
         for reader in self.session.index.segments(self.state):
             if reader.rebuilt:
                 self.report.problems.append(
@@ -210,26 +222,33 @@ class _Check:
                         object=names.index_name(reader.short[1:]),
                     )
                 )
+            elif self.share > 0 and reader.short[:1] == b"i":
+                self._guard("index", partial(self._index_object, reader.short))
             for lost in reader.lost:
                 self._problem(lost, what="index")
             packs.update(pack for pack, _ in reader.packs)
         packs -= self.state.condemned.keys()
         self.report.packs = len(packs)
-        for domain_id in sorted(self.session.index.domain_ids(self.state)):
-            try:
-                domain = self.session.keyring.by_id(domain_id)
-            except NotFoundError:
-                continue
+        for domain in self._domains():
             for reader in self.session.index.segments(self.state):
-                try:
+                with contextlib.suppress(DamagedData):
                     for blob, members in reader.rows(domain):
                         self._row(domain, blob, members)
-                except DamagedData as exc:
-                    self._problem(exc, what="index")
         for pack in sorted(packs):
             name = names.pack_name(pack[1:])
             if name not in self.sizes:
                 self.report.problems.append(Problem("missing", "a pack is missing", object=name))
+
+    def _domains(self, *, tell: bool = False) -> Iterator[Domain]:
+        """Yield the domains whose keys are there; *tell* of those whose keys are damaged."""
+        for domain_id in self.session.index.domain_ids(self.state):
+            try:
+                yield self.session.keyring.by_id(domain_id)
+            except NotFoundError:
+                continue
+            except DamagedData as exc:
+                if tell:
+                    self._problem(exc, what="keys")
 
     def _row(self, domain: Domain, blob: Blob, members: bytes) -> None:
         self.report.chunks += 1
@@ -261,15 +280,12 @@ class _Check:
             packs = random.sample(packs, count)
         chosen = set(packs)
         rows: dict[bytes, list[tuple[Domain, Blob, bytes]]] = defaultdict(list)
-        for domain_id in sorted(self.session.index.domain_ids(self.state)):
-            try:
-                domain = self.session.keyring.by_id(domain_id)
-            except NotFoundError:
-                continue
+        for domain in self._domains():
             for reader in self.session.index.segments(self.state):
-                for blob, members in reader.rows(domain):
-                    if blob.pack in chosen:
-                        rows[blob.pack].append((domain, blob, members))
+                with contextlib.suppress(DamagedData):
+                    for blob, members in reader.rows(domain):
+                        if blob.pack in chosen:
+                            rows[blob.pack].append((domain, blob, members))
         list(self.session.executor.map(lambda p: self._pack(p, rows[p]), packs))
 
     def _pack(self, pack: bytes, rows: list[tuple[Domain, Blob, bytes]]) -> None:
@@ -312,6 +328,9 @@ class _Check:
             domain = self.session.keyring.by_id(row.domain)
         except NotFoundError:
             return
+        except DamagedData as exc:
+            self._problem(exc, what="entries", snapshots=(short,))
+            return
         try:
             stream = StreamReader(domain, row, self.session.reader)
         except LoopbackupError as exc:
@@ -324,10 +343,16 @@ class _Check:
                 self._problem(exc, what="entries", snapshots=(short,))
                 continue
             for node in nodes:
-                self._entry(short, domain, node.path, node.chunk_ids())
+                self._entry(short, domain, node)
 
-    def _entry(self, short: str, domain: Domain, path: bytes, chunk_ids: list[bytes]) -> None:
-        for chunk_id in chunk_ids:
+    def _entry(self, short: str, domain: Domain, node: Node) -> None:
+        path = node.path
+        try:
+            ids = list(content_ids(node, domain, self.session.reader))
+        except DamagedData:
+            # The chunks that hold the ids are among those without a good place.
+            ids = node.chunk_ids()
+        for chunk_id in ids:
             why = self.bad.get((domain.id, chunk_id))
             if why is None and self.session.index.find(domain, chunk_id, self.state) is None:
                 why = "no pack holds a part of it"

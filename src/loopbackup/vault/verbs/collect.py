@@ -35,6 +35,8 @@ __all__ = ["Collected", "Collector", "Parent"]
 READ_AHEAD: Final = 4096
 BUFFER_BYTES: Final = 8 << 20
 MAX_CURSORS: Final = 512
+LISTED_IDS: Final = 8192
+"""A file of more chunks (4 GiB on average) has their ids in chunks of their own."""
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -202,7 +204,7 @@ class Collector:
         if known is not None:
             self.result.unchanged += 1
             found.node.chunks, found.node.size = known.chunks, known.size
-            found.node.extra = _with_extents(found.node.extra, known.extra)
+            found.node.extra = _carried(found.node.extra, known.extra)
             return found.node
         path = found.node.path
         try:
@@ -255,7 +257,8 @@ class Collector:
                 node.chunks = self._store_small(domain, node.uid, bytes(view[:filled]))
                 node.size = filled
             else:
-                node.chunks, node.size = self._store_large(domain, reader, filled)
+                ids, node.size = self._store_large(domain, reader, filled)
+                self._name_chunks(domain, node, ids)
             self.result.bytes_read += node.size
             self._reporter.advance(size_bytes=node.size)
             return reader.changed()
@@ -271,7 +274,21 @@ class Collector:
                 self._upload.put(domain, chunk_id, data)
         return chunk_id
 
-    def _store_large(self, domain: Domain, reader: Reader, filled: int) -> tuple[bytes, int]:
+    def _name_chunks(self, domain: Domain, node: Node, ids: list[bytes]) -> None:
+        """Put the ids into the entry, or into chunks of their own where they are many."""
+        if len(ids) > LISTED_IDS:
+            lists = []
+            for at in range(0, len(ids), LISTED_IDS):
+                data = b"".join(ids[at : at + LISTED_IDS])
+                lists.append(domain.chunk_id(data, "ids"))
+                if not self._upload.has(domain, lists[-1]):
+                    self._upload.put(domain, lists[-1], data, "ids")
+            ids = lists
+            node.extra = node.extra or Extra()
+            node.extra.listed = True
+        node.chunks = b"".join(ids)
+
+    def _store_large(self, domain: Domain, reader: Reader, filled: int) -> tuple[list[bytes], int]:
         chunker = self._chunker(domain)
         view = memoryview(self._buffer)
         ids, total, final = [], 0, False
@@ -291,7 +308,7 @@ class Collector:
             rest = filled - start
             view[:rest] = bytes(view[start:filled])
             filled = rest
-        return b"".join(ids), total
+        return ids, total
 
     def _chunker(self, domain: Domain) -> Chunker:
         chunker = self._chunkers.get(domain.id)
@@ -351,10 +368,10 @@ def _fill(reader: Reader, view: memoryview, *, enough: int = -1) -> int:
     return filled
 
 
-def _with_extents(mine: Extra | None, known: Extra | None) -> Extra | None:
-    """Carry over where the holes of an unchanged sparse file are."""
-    if known is None or known.extents is None:
+def _carried(mine: Extra | None, known: Extra | None) -> Extra | None:
+    """Carry over how an unchanged file is stored: where its holes and its ids are."""
+    if known is None or (known.extents is None and not known.listed):
         return mine
     mine = mine or Extra()
-    mine.extents = known.extents
+    mine.extents, mine.listed = known.extents, known.listed
     return mine

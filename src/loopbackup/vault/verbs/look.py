@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from ...errors import DamagedData, LoopbackupError, NewerFormat, NotFoundError
+from ...logs import get_logger
 from ..content.streams import StreamReader, TableReader
 from ..format import codec, names
 from ..format.snapshot import SnapshotBody, SnapshotRoot
@@ -44,13 +45,20 @@ def describe(session: Session, record: SnapshotRecord) -> Described:
 
 
 def describe_all(session: Session) -> list[Described]:
-    """Give all live snapshots whose description can be opened, newest first."""
+    """
+    Give all live snapshots whose description can be opened, newest first.
+
+    Damaged ones are logged here and named by a check.
+    """
     found = []
     for record in sorted(session.log.state.snapshots.values(), key=lambda r: r.index, reverse=True):
         try:
             found.append(describe(session, record))
         except NotFoundError:
             continue
+        except DamagedData as exc:
+            # Damage to one person's keys must not hide everybody's snapshots.
+            get_logger().error("a snapshot cannot be described", index=record.index, kind=exc.kind)
     return found
 
 
@@ -59,7 +67,7 @@ def latest(session: Session, name: str) -> Described | None:
     for record in sorted(session.log.state.snapshots.values(), key=lambda r: r.index, reverse=True):
         try:
             described = describe(session, record)
-        except NotFoundError:
+        except (NotFoundError, DamagedData):
             continue
         if described.body.name == name:
             return described

@@ -6,6 +6,7 @@ Dead means dead by the ledger. What cannot be read is never taken for dead.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -14,14 +15,15 @@ from attrs import define, field
 from ...errors import DamagedData, NotFoundError
 from ...terms import Problem
 from ..content.segment import Blob, Place, places_of
-from ..content.streams import StreamReader, TableReader
+from ..content.streams import StreamReader, TableReader, content_ids
+from ..format import codec
 from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord, State
 from .look import read_root
 from .session import Session
 
-__all__ = ["LivePart", "Marks", "live_chunks", "live_parts", "mark"]
+__all__ = ["LivePart", "Marks", "Rows", "live_chunks", "live_parts", "mark"]
 
 
 @define
@@ -34,6 +36,82 @@ class LivePart:
     live: list[tuple[bytes, Place]]
 
 
+class Rows:
+    """
+    The rows of many snapshots' tables, domain by domain.
+
+    Tables share most of their chunks, which are read once. Both uses go
+    through the domains in ascending order; memory is for the chunks that
+    overlap at one place.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._spans: dict[bytes, tuple[bytes, bytes]] = {}
+        self._order: list[tuple[bytes, bytes, bytes]] = []
+        self._next = 0
+        self._open: list[tuple[bytes, dict[bytes, TableRow]]] = []
+        self._last = b""
+
+    def add(self, table: TableReader) -> None:
+        """Add one snapshot's table."""
+        for chunk_id, first, end in table.spans():
+            known = self._spans.get(chunk_id)
+            if known is None or known[1] < end:
+                self._spans[chunk_id] = (first, end)
+
+    @property
+    def chunks(self) -> set[bytes]:
+        """Ids of all table chunks."""
+        return set(self._spans)
+
+    def _rewind(self) -> None:
+        self._order = sorted((first, end, i) for i, (first, end) in self._spans.items())
+        self._next, self._open, self._last = 0, [], b""
+
+    def get(self, domain_id: bytes) -> list[TableRow]:
+        """Give the different streams that the snapshots have of one domain."""
+        if domain_id < self._last or len(self._order) != len(self._spans):
+            self._rewind()
+        self._last = domain_id
+        while self._next < len(self._order) and self._order[self._next][0] <= domain_id:
+            _first, end, chunk_id = self._order[self._next]
+            self._next += 1
+            if end > domain_id:
+                self._open.append((end, {row.domain: row for row in self._read(chunk_id)}))
+        self._open = [(end, rows) for end, rows in self._open if end > domain_id]
+        found = {
+            rows[domain_id].chunks: rows[domain_id]
+            for _end, rows in self._open
+            if domain_id in rows
+        }
+        return list(found.values())
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the domains, ascending, each once."""
+        order = sorted((first, i) for i, (first, _end) in self._spans.items())
+        heap: list[tuple[bytes, int, list[bytes]]] = []
+        last, at = b"", 0
+        while heap or at < len(order):
+            if not heap or (at < len(order) and order[at][0] <= heap[0][0]):
+                ids = [row.domain for row in reversed(self._read(order[at][1]))]
+                heapq.heappush(heap, (ids.pop(), at, ids))
+                at += 1
+                continue
+            domain_id, number, ids = heap[0]
+            if ids:
+                heapq.heapreplace(heap, (ids.pop(), number, ids))
+            else:
+                heapq.heappop(heap)
+            if domain_id != last:
+                last = domain_id
+                yield domain_id
+
+    def _read(self, chunk_id: bytes) -> list[TableRow]:
+        meta = self._session.keyring.meta
+        return codec.decode(self._session.reader.read(meta, chunk_id, "table"), list[TableRow])
+
+
 @define
 class Marks:
     """
@@ -43,7 +121,7 @@ class Marks:
     ``meta`` the live chunks of the meta domain.
     """
 
-    rows: dict[bytes, dict[bytes, TableRow]] = field(factory=dict)
+    rows: Rows
     meta: set[bytes] = field(factory=set)
     pinned: set[bytes] = field(factory=set)
     """Domains of which something could not be read: all they have is kept."""
@@ -52,27 +130,18 @@ class Marks:
 
 def mark(session: Session, snapshots: Iterable[SnapshotRecord]) -> Marks:
     """
-    Collect what *snapshots* reach, down to their streams.
+    Collect what *snapshots* reach, down to their tables.
 
     Raises:
-        DamagedData: A root or a table cannot be read: nothing may be called
-            dead then. Cost: one pass over the tables; memory for the rows that
-            differ between snapshots.
+        DamagedData: A root cannot be read: nothing may be called dead then.
+            A table that cannot be read raises it when it is come to.
     """
-    marks = Marks()
-    meta = session.keyring.meta
-    seen: set[bytes] = set()
+    marks = Marks(Rows(session))
     for record in snapshots:
         root = read_root(session, record)
-        table = TableReader(meta, root, session.reader)
+        marks.rows.add(TableReader(session.keyring.meta, root, session.reader))
         marks.meta.add(record.root)
-        for number, chunk_id in enumerate(table.chunks):
-            if chunk_id in seen:
-                continue
-            seen.add(chunk_id)
-            for row in table.rows(number):
-                marks.rows.setdefault(row.domain, {})[row.chunks] = row
-    marks.meta |= seen
+    marks.meta |= marks.rows.chunks
     return marks
 
 
@@ -86,7 +155,7 @@ def live_chunks(session: Session, marks: Marks, domain: Domain) -> set[bytes]:
         return set(marks.meta)
     live: set[bytes] = set()
     seen: set[bytes] = set()
-    for row in marks.rows.get(domain.id, {}).values():
+    for row in marks.rows.get(domain.id):
         try:
             live.update(_of_row(session, domain, row, seen))
         except DamagedData as exc:
@@ -103,7 +172,9 @@ def _of_row(session: Session, domain: Domain, row: TableRow, seen: set[bytes]) -
         if chunk_id in seen:
             continue
         for node in stream.nodes(number):
-            yield from node.chunk_ids()
+            yield from content_ids(node, domain, session.reader)
+            if node.extra is not None and node.extra.listed:
+                yield from node.chunk_ids()
         # Only now: a chunk that cannot be read must be tried again for each row.
         seen.add(chunk_id)
         yield chunk_id
@@ -119,6 +190,7 @@ def live_parts(
     emptied; what is left in it afterwards has no usable place. Of two copies
     the first in the order of the segments is the chunk's home.
     """
+    session.index.mend(domain, state)
     readers = session.index.segments(state)
     named = Counter(pack for reader in readers for pack, _front in reader.packs)
     seen: set[tuple[bytes, int]] = set()
@@ -138,8 +210,11 @@ def live_parts(
 
 def domains_of(session: Session, state: State, marks: Marks) -> Iterator[Domain | None]:
     """Yield every domain that has anything stored; None for one whose keys are gone."""
-    ids = session.index.domain_ids(state) | marks.rows.keys()
-    for domain_id in sorted(ids):
+    last = b""
+    for domain_id in heapq.merge(session.index.domain_ids(state), marks.rows):
+        if domain_id == last:
+            continue
+        last = domain_id
         try:
             yield session.keyring.by_id(domain_id)
         except NotFoundError:

@@ -13,10 +13,10 @@ import contextlib
 from ...errors import ConflictError, DamagedData, LoopbackupError, NotFoundError
 from ...terms import Problem
 from ..content.segment import Place
-from ..content.streams import StreamReader, StreamWriter, TableWriter
+from ..content.streams import StreamReader, StreamWriter, TableWriter, content_ids
 from ..content.upload import Upload
 from ..format import codec
-from ..format.entries import Extra
+from ..format.entries import Extra, Node
 from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from ..ledger.state import State
@@ -68,7 +68,7 @@ class Relocator:
     def _stream(self, domain: Domain, row: TableRow) -> TableRow:
         writer = StreamWriter(domain, self._upload)
         for node in StreamReader(domain, row, self):
-            if not all(self._settle(domain, chunk_id) for chunk_id in node.chunk_ids()):
+            if not self._settle_entry(domain, node):
                 node.extra = node.extra or Extra()
                 node.extra.problem = "lost"
                 node.chunks = b""
@@ -78,7 +78,16 @@ class Relocator:
             writer.add(node.path, codec.encode(node), node.size)
         return writer.finish()
 
-    def _settle(self, domain: Domain, chunk_id: bytes) -> bool:
+    def _settle_entry(self, domain: Domain, node: Node) -> bool:
+        if node.extra is not None and node.extra.listed:
+            if not all(self._settle(domain, list_id, "ids") for list_id in node.chunk_ids()):
+                return False
+            # What was put again lies in the open pack, where nobody can read it yet.
+            self._upload.flush()
+            self._own = self._upload.own_places()
+        return all(self._settle(domain, i) for i in content_ids(node, domain, self))
+
+    def _settle(self, domain: Domain, chunk_id: bytes, kind: str = "data") -> bool:
         """See to it that a chunk has a place that will last."""
         if self._upload.has(domain, chunk_id):
             return True
@@ -86,10 +95,10 @@ class Relocator:
         if place is None:
             return False
         try:
-            data = self._session.reader.read_place(domain, chunk_id, place)
+            data = self._session.reader.read_place(domain, chunk_id, place, kind)
         except (DamagedData, NotFoundError):
             return False
-        self._upload.put(domain, chunk_id, bytes(data))
+        self._upload.put(domain, chunk_id, bytes(data), kind)
         return True
 
     def read(self, domain: Domain, chunk_id: bytes, kind: str = "data") -> bytes | memoryview:

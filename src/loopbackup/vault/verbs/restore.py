@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, Final
 
@@ -14,9 +14,10 @@ from ...errors import DamagedData, IncompleteRestore, NotFoundError, StoreError
 from ...logs import get_logger
 from ...progress import Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
-from ..content.streams import StreamReader
+from ..content.streams import StreamReader, content_ids
 from ..format import record as rec
 from ..format.entries import FILE, ITEM, PROBLEM, Node
+from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
@@ -58,17 +59,34 @@ class Restored:
 
 
 def streams_of(
-    session: Session, snapshot: Described, subject: SubjectKey | None = None
+    session: Session,
+    snapshot: Described,
+    subject: SubjectKey | None = None,
+    *,
+    on_damage: Callable[[DamagedData], None] | None = None,
 ) -> Iterator[tuple[Domain, StreamReader]]:
     """
     Yield the streams of a snapshot, nobody's first, for it holds the folders above.
 
     With *subject* only that subject's; a tenant's own covers its children.
+    With *on_damage* a stream that cannot be opened is told and left out.
 
     Raises:
         NotFoundError: The subject has nothing in this snapshot.
     """
     table = read_table(session, snapshot.record)
+
+    def opened(row: TableRow) -> Iterator[tuple[Domain, StreamReader]]:
+        try:
+            domain = session.keyring.by_id(row.domain)
+            stream = StreamReader(domain, row, session.reader)
+        except DamagedData as exc:
+            if on_damage is None:
+                raise
+            on_damage(exc)
+        else:
+            yield domain, stream
+
     if subject is not None:
         found = False
         for domain, stream in _subject_streams(session, table, subject):
@@ -80,12 +98,10 @@ def streams_of(
     none = session.log.state.none_domain
     row = table.find(none)
     if row is not None:
-        domain = session.keyring.by_id(none)
-        yield domain, StreamReader(domain, row, session.reader)
+        yield from opened(row)
     for row in table:
         if row.domain != none:
-            domain = session.keyring.by_id(row.domain)
-            yield domain, StreamReader(domain, row, session.reader)
+            yield from opened(row)
 
 
 def _subject_streams(
@@ -189,10 +205,25 @@ class _Run:
 
     def _selected(self) -> Iterator[tuple[Domain, Node]]:
         patterns = Patterns(self.job.include, self.job.exclude)
-        for domain, stream in streams_of(self.session, self.job.snapshot, self.job.subject):
-            for node in stream:
-                if not patterns or patterns.matches(node.path, is_dir=node.kind == 1):
-                    yield domain, node
+        snapshot, subject = self.job.snapshot, self.job.subject
+        for domain, stream in streams_of(
+            self.session, snapshot, subject, on_damage=self._stream_damaged
+        ):
+            for number in range(len(stream.chunks)):
+                try:
+                    nodes = stream.nodes(number)
+                except DamagedData as exc:
+                    self._stream_damaged(exc)
+                    continue
+                for node in nodes:
+                    if not patterns or patterns.matches(node.path, is_dir=node.kind == 1):
+                        yield domain, node
+
+    def _stream_damaged(self, exc: DamagedData) -> None:
+        """Go on without entries that nobody can name any more."""
+        message = f"a part of the list of entries cannot be read: {exc}"
+        found = exc.context.get("object")
+        self.result.problems.append(Problem("damaged", message, object=found))
 
     def go(self) -> None:
         job = self.job
@@ -270,5 +301,5 @@ class _Run:
         return problems
 
     def _pieces(self, domain: Domain, node: Node) -> Iterator[bytes | memoryview]:
-        for chunk_id in node.chunk_ids():
+        for chunk_id in content_ids(node, domain, self.session.reader):
             yield self.session.reader.read(domain, chunk_id)
