@@ -9,11 +9,11 @@ from typing import Any
 from attrs import field, frozen
 
 from ..errors import DamagedData, InputError, NotFoundError
-from ..terms import Action, Subject, SubjectKey, subject_key
+from ..terms import Action, Actor, Subject, SubjectKey, subject_key
 from .format import codec
 from .format import record as rec
 from .verbs.check import fold_again
-from .verbs.session import UNNAMED, AuditBody, Session, to_datetime
+from .verbs.session import AuditBody, Session, to_datetime
 
 __all__ = ["Ledger", "LedgerEntry"]
 
@@ -48,8 +48,9 @@ class LedgerEntry:
 class Ledger:
     """Every change of state of a vault, in one total order."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, actor: Actor) -> None:
         self._session = session
+        self._actor = actor
 
     def __len__(self) -> int:
         return self._session.log.state.size
@@ -63,7 +64,7 @@ class Ledger:
 
         Cost: one request and one Ed25519 verification (0.1 ms) a record.
         """
-        self._session.begin(Action.AUDIT, UNNAMED)
+        self._session.begin(Action.AUDIT, self._actor)
         fold_again(self._session)
 
     def entries(
@@ -78,7 +79,7 @@ class Ledger:
         """
         if since is not None and since.tzinfo is None:
             raise InputError("a time needs a zone: datetime(..., tzinfo=UTC)")
-        self._session.begin(Action.AUDIT, UNNAMED)
+        self._session.begin(Action.AUDIT, self._actor)
         domain_id = None if subject is None else self._domain_of(subject_key(subject))
         void = {alarm.index: alarm.reason for alarm in self._session.log.state.alarms}
         for index in range(len(self)):

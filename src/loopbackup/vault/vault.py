@@ -227,7 +227,7 @@ class Vault:
     @property
     def ledger(self) -> Ledger:
         """Every change of state, in one total order."""
-        return Ledger(self._session)
+        return Ledger(self._session, self._actor)
 
     # ---- acting
 

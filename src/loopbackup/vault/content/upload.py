@@ -34,6 +34,8 @@ __all__ = ["Upload", "Uploaded"]
 
 MAX_QUEUED_BYTES: Final = 16 << 20
 MAX_BUNDLES_BYTES: Final = 16 << 20
+INLINE_GROUPS: Final = 1024
+"""A single pack's own directory serves as the index of a run of so few domains."""
 _KIND: Final = {name: number for number, name in enumerate(CONTENT_KINDS)}
 
 
@@ -66,7 +68,7 @@ class Upload:
     Puts chunks and remembers what was put and what is relied on.
 
     ``put`` may be called from one thread. Call ``finish`` before the commit;
-    ``check`` at the commit says whether anything relied on was condemned.
+    ``lost`` says at the commit whether anything relied on was condemned.
 
     Args:
         executor: Runs compression and puts; it may run them at once.
@@ -101,13 +103,11 @@ class Upload:
         self._queued = 0
         self._builder: PackBuilder | None = None
         self._writing: dict[int, int] = {}
-        self._sealing: list[PackBuilder] = []
         self._idle = threading.Condition(self._lock)
         self._packs: list[_Own] = []
         self._bundles: OrderedDict[tuple[bytes, int], _Bundle] = OrderedDict()
         self._bundled = 0
         self._mine: dict[bytes, set[bytes]] = {}
-        self._base = log.state
         self.relied: set[bytes] = set()
         """Short names of packs that hold chunks which this run did not put."""
         self.added_bytes = 0
@@ -273,12 +273,14 @@ class Upload:
         """
         Put what is left and the index of this run.
 
-        Packs that were condemned meanwhile are left out.
+        Packs that were condemned meanwhile are left out. A run of one pack
+        needs no index object, unless it has very many domains: a pack's
+        directory is read as a whole, an index object block by block.
         """
         self.flush()
         gone = condemned or {}
         packs = [own for own in self._packs if b"p" + own.digest not in gone]
-        if len(packs) == 1:
+        if len(packs) == 1 and len(packs[0].contents) <= INLINE_GROUPS:
             short = b"p" + packs[0].digest
             return Uploaded([short], [short])
         if not packs:

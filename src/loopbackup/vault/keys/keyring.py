@@ -17,8 +17,8 @@ from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
 
 __all__ = ["Keyring", "first_shard"]
 
-CACHE_BYTES: Final = 96 << 20
-"""Opened shards kept in memory; a vault of a million subjects has 120 MB of them."""
+CACHE_BYTES: Final = 32 << 20
+"""Opened shards kept in memory; subjects are looked up shard by shard, so few suffice."""
 MAX_DOMAINS_HELD: Final = 16_384
 
 

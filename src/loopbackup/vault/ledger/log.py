@@ -24,6 +24,7 @@ from ...errors import (
     FormatError,
     InputError,
     LoopbackupError,
+    NewerFormat,
     NotFoundError,
     RollbackDetected,
     StoreError,
@@ -336,6 +337,8 @@ class Log:
     ) -> Record | None:
         index = self.state.size
         record = self.state.apply(data, self.fetch_list)
+        if record is None:
+            get_logger().error("void ledger record", index=index, why=self.state.alarms[-1].reason)
         if record is not None:
             for listener in (listen, *self._listeners):
                 if listener is not None:
@@ -349,7 +352,8 @@ class Log:
             data = self._store.get(name)
             try:
                 rec.parse_record(data, index)
-            except DamagedData:
+            except (DamagedData, NewerFormat):
+                # Whether it is really newer shows its signature, when it is folded.
                 data = max(data, self._store.get(name), key=len)
         except NotFoundError:
             return None

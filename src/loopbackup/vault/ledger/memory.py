@@ -11,6 +11,7 @@ import msgspec
 from attrs import frozen
 
 from ...errors import DamagedData, InputError
+from ...logs import get_logger
 from ..format.names import content_hash
 from .state import State
 
@@ -56,7 +57,14 @@ class LocalMemory:
         self._saved = 0
         self._head: Head | None = None
         if self._folder is not None:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as exc:
+                raise InputError(
+                    "the state directory cannot be made, so this host could not remember what "
+                    "it has seen of the vault; give another state_dir=, or None to go without",
+                    path=str(folder),
+                ) from exc
 
     def head(self) -> Head | None:
         """Give the largest head that was verified on this host."""
@@ -105,22 +113,20 @@ class LocalMemory:
         self._write("state", STATE_MAGIC + content_hash(body) + body)
         self._saved = state.size
 
-    def folder(self, name: str) -> Path | None:
-        """Give (and make) a folder for a cache, or None without local state."""
-        if self._folder is None:
-            return None
-        path = self._folder / name
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path
-
     def _write(self, name: str, data: bytes) -> None:
+        """Replace a file; what cannot be remembered costs no commit that is already made."""
         assert self._folder is not None
-        fd, temp = tempfile.mkstemp(dir=self._folder, prefix=f".{name}-")
         try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-            os.replace(temp, self._folder / name)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temp)
-            raise
+            fd, temp = tempfile.mkstemp(dir=self._folder, prefix=f".{name}-")
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(data)
+                os.replace(temp, self._folder / name)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temp)
+                raise
+        except OSError as exc:
+            get_logger().warning(
+                "local state cannot be written", reason=os.strerror(exc.errno or 0)
+            )
