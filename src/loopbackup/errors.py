@@ -232,9 +232,20 @@ class RollbackDetected(IntegrityError):
 
 
 class DamagedData(IntegrityError):
-    """An object is missing, cut short or altered; ``object`` names it."""
+    """An object is missing, cut short or altered; ``object`` names it, if it is one."""
 
     default_kind = "damaged"
+
+    @property
+    def object(self) -> str | None:
+        """Name of the stored object."""
+        found = self.context.get("object")
+        return found if isinstance(found, str) else None
+
+    @property
+    def problems(self) -> tuple[Any, ...]:
+        """What else is missing, one :class:`loopbackup.terms.Problem` each."""
+        return tuple(self.context.get("problems", ()))
 
 
 class FormatError(LoopbackupError):

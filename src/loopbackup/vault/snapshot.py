@@ -41,7 +41,8 @@ class Entry:
     raw_path: bytes
     type: str
     size_bytes: int
-    modified_at: datetime
+    modified_at: datetime | None
+    """Aware UTC; None for an item whose time is not known."""
     subject: Subject | None = None
     mode: int = 0
     version: str | None = None
@@ -49,7 +50,8 @@ class Entry:
     problem: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.size_bytes:>12,}  {self.modified_at:%Y-%m-%d %H:%M}  {self.path}"
+        when = f"{self.modified_at:%Y-%m-%d %H:%M}" if self.modified_at else " " * 16
+        return f"{self.size_bytes:>12,}  {when}  {self.path}"
 
 
 def to_entry(node: Node, domain: Domain) -> Entry:
@@ -60,7 +62,7 @@ def to_entry(node: Node, domain: Domain) -> Entry:
         node.path,
         _TYPES.get(node.kind, "special"),
         node.size,
-        to_datetime(node.mtime_ns // 1000),
+        to_datetime(node.mtime_ns // 1000) if node.mtime_ns or node.kind == FILE else None,
         show_subject(domain.subject),
         node.mode,
         extra.version if extra else None,
@@ -113,7 +115,7 @@ class BackupReport:
 
     def __str__(self) -> str:
         text = (
-            f"{self.files:,} entries ({self.unchanged:,} unchanged), "
+            f"{self.files:,} entries ({self.unchanged:,} files unchanged), "
             f"{self.bytes_read / 1e6:,.1f} MB read, {self.bytes_added / 1e6:,.1f} MB added, "
             f"{self.seconds:.1f} s"
         )

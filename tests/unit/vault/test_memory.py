@@ -11,6 +11,7 @@ from loopbackup.vault.ledger.memory import Head, LocalMemory
 from loopbackup.vault.ledger.state import State
 
 VAULT = b"v" * 16
+LAST = b"l" * 32
 
 
 def grown(size: int) -> State:
@@ -54,7 +55,7 @@ def test_without_a_folder_the_process_remembers(tmp_path: Path) -> None:
     memory = LocalMemory(None, VAULT)
 
     memory.remember(grown(5))
-    memory.save(grown(100))
+    memory.save(grown(100), LAST)
 
     head = memory.head()
     assert head is not None
@@ -92,11 +93,12 @@ def test_fold_is_kept_and_loaded_whole(tmp_path: Path, real_state: State) -> Non
     memory = LocalMemory(tmp_path, real_state.vault_id)
     memory._saved = -100  # As after many records; the write is worth it then.
 
-    memory.save(real_state)
+    memory.save(real_state, LAST)
     again = LocalMemory(tmp_path, real_state.vault_id).state(real_state.authority)
 
     assert again is not None
-    assert again.digest() == real_state.digest()
+    assert again[0].digest() == real_state.digest()
+    assert again[1] == LAST
     assert list(os.listdir(tmp_path / real_state.vault_id.hex())) == ["state"]
 
 
@@ -105,7 +107,7 @@ def test_spoilt_fold_is_not_believed(tmp_path: Path, real_state: State, at: int)
     """A flipped byte anywhere, or a cut: as if there were none."""
     memory = LocalMemory(tmp_path, real_state.vault_id)
     memory._saved = -100
-    memory.save(real_state)
+    memory.save(real_state, LAST)
     path = tmp_path / real_state.vault_id.hex() / "state"
     whole = path.read_bytes()
 

@@ -72,7 +72,7 @@ class Upload:
 
     Args:
         executor: Runs compression and puts; it may run them at once.
-        on_pack: Called after each pack is put, from the thread that put it.
+        on_pack: Called after each full pack is put, from the thread that put it.
         dry: Look up and count only; store nothing.
     """
 
@@ -238,7 +238,7 @@ class Upload:
         with self._lock:
             self.added_bytes += len(pack.data)
             self._packs.append(_Own(pack.contents, pack.front, pack.digest))
-        if self._on_pack is not None:
+        if self._on_pack is not None and not last:
             self._on_pack()
 
     # ---- finishing

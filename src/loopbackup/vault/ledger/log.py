@@ -150,7 +150,7 @@ class Log:
         self._memory = memory
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._listeners: list[Callable[[int, Record], None]] = []
+        self._last = names.content_hash(first)
         self.signer: Signer | None = None
         self.fresh = False
         self.state = self._genesis()
@@ -216,12 +216,18 @@ class Log:
                 )
 
     def _load_remembered(self, known: list[Head]) -> bool:
-        base = self._memory.state(self._header.authority)
-        if base is None or base.vault_id != self._header.vault_id:
+        remembered = self._memory.state(self._header.authority)
+        if remembered is None:
             return False
-        if any(h.size < base.size for h in known):
+        base, last = remembered
+        if base.vault_id != self._header.vault_id or any(h.size < base.size for h in known):
             return False
-        self.state = base
+        # The store must still hold what the fold ends with; if not, folding
+        # from an earlier base shows whether it was cut off or replaced.
+        data = self._read(base.size - 1)
+        if data is None or names.content_hash(data) != last:
+            return False
+        self.state, self._last = base, last
         self._fold(known)
         return True
 
@@ -337,12 +343,11 @@ class Log:
     ) -> Record | None:
         index = self.state.size
         record = self.state.apply(data, self.fetch_list)
+        self._last = names.content_hash(data)
         if record is None:
             get_logger().error("void ledger record", index=index, why=self.state.alarms[-1].reason)
-        if record is not None:
-            for listener in (listen, *self._listeners):
-                if listener is not None:
-                    listener(index, record)
+        elif listen is not None:
+            listen(index, record)
         return record
 
     def _read(self, index: int) -> bytes | None:
@@ -376,10 +381,6 @@ class Log:
                 names_ = facts.packs or self.fetch_list(facts.packs_list)
                 return [n for n in split_names(names_) if n not in self.state.condemned]
         raise NotFoundError("the segment is no longer live", kind="segment")
-
-    def listen(self, listener: Callable[[int, Record], None]) -> None:
-        """Call *listener* for each record that is folded from now on."""
-        self._listeners.append(listener)
 
     # ---- committing
 
@@ -511,4 +512,4 @@ class Log:
 
     def close(self) -> None:
         """Save what the next opening can start from."""
-        self._memory.save(self.state)
+        self._memory.save(self.state, self._last)

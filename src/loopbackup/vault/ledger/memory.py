@@ -87,29 +87,29 @@ class LocalMemory:
             if on_disk is None or on_disk.size < head.size:
                 self._write("head", f"{head}\n".encode())
 
-    def state(self, authority: bytes) -> State | None:
-        """Load the fold kept by an earlier process, if it is whole."""
+    def state(self, authority: bytes) -> tuple[State, bytes] | None:
+        """Load the fold kept by an earlier process, if it is whole, and its last record's hash."""
         if self._folder is None:
             return None
         try:
             data = (self._folder / "state").read_bytes()
             start = len(STATE_MAGIC) + 32
-            if data[: len(STATE_MAGIC)] != STATE_MAGIC:
+            if data[: len(STATE_MAGIC)] != STATE_MAGIC or len(data) < start + 32:
                 return None
             body = data[start:]
             if content_hash(body) != data[len(STATE_MAGIC) : start]:
                 return None
-            state = State.decode(body, authority=authority)
+            state = State.decode(body[32:], authority=authority)
         except (FileNotFoundError, DamagedData, msgspec.DecodeError):
             return None
         self._saved = state.size
-        return state
+        return state, body[:32]
 
-    def save(self, state: State) -> None:
+    def save(self, state: State, last_record: bytes) -> None:
         """Keep the fold when it has grown enough to be worth the write."""
         if self._folder is None or state.size - self._saved < SAVE_EVERY:
             return
-        body = state.encode()
+        body = last_record + state.encode()
         self._write("state", STATE_MAGIC + content_hash(body) + body)
         self._saved = state.size
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from ...errors import DamagedData, LoopbackupError, NewerFormat, NotFoundError
+from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...logs import get_logger
 from ..content.streams import StreamReader, TableReader
-from ..format import codec, names
+from ..format import codec
 from ..format.snapshot import SnapshotBody, SnapshotRoot
 from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord
@@ -102,14 +102,3 @@ def streams(session: Session, record: SnapshotRecord) -> Iterator[tuple[Domain, 
         except NotFoundError:
             continue
         yield domain, StreamReader(domain, row, session.reader)
-
-
-def object_of(exc: LoopbackupError) -> str | None:
-    """Give the stored object that an error is about."""
-    found = exc.context.get("object")
-    return found if isinstance(found, str) else None
-
-
-def short_name(short: bytes) -> str:
-    """Give the store's name of a pack or index object."""
-    return names.pack_name(short[1:]) if short[:1] == b"p" else names.index_name(short[1:])

@@ -56,6 +56,14 @@ class Pruned:
     """Objects that the store refused to delete."""
     problems: list[Problem] = field(factory=list)
 
+    def __str__(self) -> str:
+        text = (
+            f"{self.condemned:,} objects condemned, {self.moved_bytes / 1e6:,.1f} MB moved, "
+            f"{self.swept:,} objects deleted, {self.freed_bytes / 1e6:,.1f} MB freed"
+        )
+        text += f", {self.kept:,} could not be deleted yet" if self.kept else ""
+        return text + (f", {len(self.problems):,} problems" if self.problems else "")
+
 
 @define
 class Usage:

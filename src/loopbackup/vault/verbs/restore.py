@@ -16,7 +16,7 @@ from ...progress import Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
 from ..content.streams import StreamReader, content_ids
 from ..format import record as rec
-from ..format.entries import FILE, ITEM, PROBLEM, Node
+from ..format.entries import DIRECTORY, FILE, ITEM, PROBLEM, Node
 from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from ..ledger.log import Draft
@@ -50,12 +50,22 @@ class RestoreJob:
 
 @define
 class Restored:
-    """Counts of a restore."""
+    """
+    Counts of a restore.
+
+    ``files`` counts entries of every kind, ``skipped`` those that stood there
+    already; ``problems`` has what cost content and what only cost an owner.
+    """
 
     files: int = 0
     bytes_written: int = 0
     skipped: int = 0
     problems: list[Problem] = field(factory=list)
+
+    def __str__(self) -> str:
+        text = f"{self.files:,} entries, {self.bytes_written / 1e6:,.1f} MB restored"
+        text += f", {self.skipped:,} left as they were" if self.skipped else ""
+        return text + (f", {len(self.problems):,} problems" if self.problems else "")
 
 
 def streams_of(
@@ -181,7 +191,7 @@ def _raise_if_incomplete(result: Restored) -> None:
         raise IncompleteRestore(
             f"{len(failed)} entries could not be restored; {result.files:,} others are "
             "(.problems names what is missing)",
-            problems=tuple(result.problems),
+            problems=tuple(failed),
             report=result,
         )
 
@@ -205,25 +215,19 @@ class _Run:
 
     def _selected(self) -> Iterator[tuple[Domain, Node]]:
         patterns = Patterns(self.job.include, self.job.exclude)
-        snapshot, subject = self.job.snapshot, self.job.subject
-        for domain, stream in streams_of(
-            self.session, snapshot, subject, on_damage=self._stream_damaged
-        ):
+        for domain, stream in streams_of(self.session, self.job.snapshot, self.job.subject):
             for number in range(len(stream.chunks)):
                 try:
                     nodes = stream.nodes(number)
                 except DamagedData as exc:
-                    self._stream_damaged(exc)
+                    # What it names is unknown; everything else can be restored.
+                    self._failed(
+                        Problem("damaged", f"a list of entries is lost: {exc}", object=exc.object)
+                    )
                     continue
                 for node in nodes:
-                    if not patterns or patterns.matches(node.path, is_dir=node.kind == 1):
+                    if not patterns or patterns.matches(node.path, is_dir=node.kind == DIRECTORY):
                         yield domain, node
-
-    def _stream_damaged(self, exc: DamagedData) -> None:
-        """Go on without entries that nobody can name any more."""
-        message = f"a part of the list of entries cannot be read: {exc}"
-        found = exc.context.get("object")
-        self.result.problems.append(Problem("damaged", message, object=found))
 
     def go(self) -> None:
         job = self.job
