@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -283,7 +284,8 @@ class Vault:
         """
         self._session.check_open()
         self._session.check_writable()
-        opened = open_source(
+        reopen = partial(
+            open_source,
             source,
             subject=subject,
             include=include,
@@ -291,6 +293,7 @@ class Vault:
             forbidden=_own_folder(self.url),
             options=source_options,
         )
+        opened = reopen()
         series = name if name is not None else opened.name
         if not series:
             raise InputError('items need a name: backup(items, name="mail")')
@@ -302,6 +305,8 @@ class Vault:
             category=category,
             solid=solid,
             dynamic=callable(subject),
+            # A generator is spent once it is read; everything else starts anew.
+            reopen=None if isinstance(source, Iterator) else reopen,
             idempotency_key=idempotency_key,
             dry_run=dry_run,
             executor=executor,

@@ -51,13 +51,15 @@ class ChunkReader:
         """
         while True:
             state = self._log.state
+            folded = state.size
             place = self._index.find(domain, chunk_id, state)
             try:
                 if place is None:
                     raise NotFoundError("no place for a chunk")
                 return self.read_place(domain, chunk_id, place, kind)
             except NotFoundError as exc:
-                if self._log.refresh() or self._log.state is not state:
+                # Another thread may have folded what moved the chunk.
+                if self._log.refresh() or self._log.state.size > folded:
                     continue
                 where = None if place is None else names.pack_name(place.blob.pack[1:])
                 raise DamagedData(

@@ -108,6 +108,8 @@ class Upload:
         self._bundles: OrderedDict[tuple[bytes, int], _Bundle] = OrderedDict()
         self._bundled = 0
         self._mine: dict[bytes, set[bytes]] = {}
+        self.new_domains: set[bytes] = set()
+        """Ids of domains made for this run: no earlier run can have stored anything of them."""
         self.relied: set[bytes] = set()
         """Short names of packs that hold chunks which this run did not put."""
         self.added_bytes = 0
@@ -120,6 +122,8 @@ class Upload:
         mine = self._mine.get(domain.id)
         if mine is not None and chunk_id in mine:
             return True
+        if domain.id in self.new_domains:
+            return False
         place = self._index.find(domain, chunk_id, self._log.state)
         if place is None:
             return False
@@ -344,19 +348,21 @@ class Upload:
         at hand stay behind.
         """
         contents = []
+        found: list[tuple[bytes, bytes]] = []
         for block in directory.blocks:
             try:
                 domain = self._keyring.by_id(block.domain)
             except NotFoundError:
                 continue
             rows, members = [], []
-            mine = self._mine.setdefault(domain.id, set())
             plain = domain.open_block(block.data, block.generation)
             for row, parts in decode_block(plain):
                 rows.append(row)
                 members.append(parts)
-                mine.update(
-                    chunk_id for chunk_id, _ in places_of(blob_of(row, short, front, 0), parts)
-                )
+                places = places_of(blob_of(row, short, front, 0), parts)
+                found += [(domain.id, chunk_id) for chunk_id, _ in places]
             contents.append((domain, block.generation, rows, members))
+        # Only now, all at once: chunks of a pack that is not taken over are not stored.
         self._packs.append(_Own(tuple(contents), front, short[1:]))
+        for domain_id, chunk_id in found:
+            self._mine.setdefault(domain_id, set()).add(chunk_id)

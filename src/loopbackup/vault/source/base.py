@@ -31,6 +31,8 @@ class Found:
     unchanged_by: str | None = None
     ref: Any = None
     no_subject: str | None = None
+    held_bytes: int = 0
+    """What it holds until its content is read: a bound on how far to read ahead."""
 
 
 class Reader(Protocol):

@@ -20,6 +20,8 @@ __all__ = ["Bytes", "Item", "ItemSource", "time_ns"]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 Content: TypeAlias = Bytes | BinaryIO | Callable[[], Bytes | BinaryIO]
 
+OPEN_FILE_BYTES: Final = 256 << 10
+"""An open file counts as so many bytes: descriptors run out before memory does."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -119,6 +121,12 @@ class Item:
             )
 
 
+def _held_bytes(data: Content) -> int:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return memoryview(data).nbytes
+    return OPEN_FILE_BYTES if hasattr(data, "read") else 0
+
+
 class ItemSource:
     """
     Back up items as *items* yields them; never hold more than one.
@@ -187,6 +195,7 @@ class ItemSource:
             unchanged_by=None if item.version is None else "version",
             ref=item,
             no_subject=missing,
+            held_bytes=_held_bytes(item.data),
         )
 
     def open(self, found: Found) -> Reader:

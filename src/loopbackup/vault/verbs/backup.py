@@ -11,11 +11,11 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ...errors import ConflictError, DamagedData, InputError, LoopbackupError
 from ...logs import get_logger
@@ -44,6 +44,7 @@ CLAIM_STALE_S: Final = 15 * 60
 INLINE_NAMES: Final = 256
 INLINE_DOMAINS: Final = 1024
 MAX_CLAIM_RUNS: Final = 64
+MAX_RESTARTS: Final = 3
 
 
 @frozen(kw_only=True)
@@ -58,6 +59,8 @@ class BackupJob:
     solid: bool = True
     dynamic: bool = False
     """Subjects are worked out per path."""
+    reopen: Callable[[], Source] | None = None
+    """Gives the source from its beginning again; None where it can be read once only."""
     idempotency_key: str | None = None
     dry_run: bool = False
     executor: Executor | None = None
@@ -118,13 +121,19 @@ class _Run:
     base: int = 0
     taken_over: list[bytes] = field(factory=list)
     _parent_index: int = -1
+    _restarts: int = 0
     _claimed: int = 0
     _claimed_at: float = field(factory=time.monotonic)
     _claim_lock: threading.Lock = field(factory=threading.Lock)
 
     def __attrs_post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start from what the vault is now, with nothing put and nothing relied on."""
         session, header = self.session, self.session.header
         self.base = session.log.state.size
+        self._claimed = 0
         self.upload = Upload(
             session.store,
             session.log,
@@ -139,14 +148,9 @@ class _Run:
 
     def go(self) -> Done:
         """Collect, commit, report."""
-        described = latest(self.session, self.job.name)
-        if described is not None:
-            self._parent_index = described.record.index
-            with contextlib.suppress(DamagedData):
-                self.parent = Parent(self.session, described)
-        if not self.job.dry_run:
-            self._take_over()
         try:
+            if not self.job.dry_run:
+                self._take_over()
             self._collect()
             self._finish_upload(self.session.log.state)
             if not self.job.dry_run:
@@ -168,6 +172,11 @@ class _Run:
         return Described(record, self._body())
 
     def _collect(self) -> None:
+        described = latest(self.session, self.job.name)
+        if described is not None:
+            self._parent_index = described.record.index
+            with contextlib.suppress(DamagedData):
+                self.parent = Parent(self.session, described)
         collector = Collector(
             self.session,
             self.upload,
@@ -215,10 +224,31 @@ class _Run:
         """
         get_logger().info("a prune was faster; looking for what it took")
         relocator = Relocator(self.session, self.upload, self.table, self.base)
-        self.table = relocator.run(state)
-        self.result.problems += relocator.problems
-        self.parent = None
+        try:
+            self.table = relocator.run(state)
+        except ConflictError:
+            if not self._start_over():
+                raise
+        else:
+            if relocator.problems and self._start_over():
+                return
+            self.result.problems += relocator.problems
+            self.parent = None
+            self._finish_upload(self.session.log.state)
+
+    def _start_over(self) -> bool:
+        """Read the source from its beginning once more, if it has one; False if not."""
+        self._restarts += 1
+        if self.job.reopen is None or self._restarts > MAX_RESTARTS:
+            return False
+        get_logger().warning("a prune took what cannot be found again; reading the source again")
+        self.upload.abandon()
+        self.job = evolve(self.job, source=self.job.reopen())
+        self.parent, self.taken_over = None, []
+        self._begin()
+        self._collect()
         self._finish_upload(self.session.log.state)
+        return True
 
     def _draft(self) -> Draft:
         packs, packs_list = self._inline(self.uploaded.packs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -33,6 +32,7 @@ from .session import Session, chunker_params
 __all__ = ["Collected", "Collector", "Parent"]
 
 READ_AHEAD: Final = 4096
+READ_AHEAD_BYTES: Final = 16 << 20
 BUFFER_BYTES: Final = 8 << 20
 MAX_CURSORS: Final = 512
 LISTED_IDS: Final = 8192
@@ -113,6 +113,9 @@ class Collector:
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * header.chunk_max))
         self._chunkers: OrderedDict[bytes, Chunker] = OrderedDict()
         self._domains: dict[SubjectKey | None, Domain] = {}
+        # Of a dry run: nobody else can find what is stored nowhere.
+        self._imagined: dict[SubjectKey | None, Domain] = {}
+        self._imagined_ids: dict[bytes, Domain] = {}
         self._writers: dict[bytes, StreamWriter] = {}
         self._sorter = None if source.in_order else EntrySorter()
         self.table = TableWriter(session.keyring.meta, upload)
@@ -128,6 +131,10 @@ class Collector:
         try:
             for batch in self._batches():
                 self._enrol(batch)
+                if self._sorter is not None:
+                    # Entries are sorted later anyway; looked up domain by domain,
+                    # what is known of them is read in the order in which it lies.
+                    batch.sort(key=lambda found: self._domains[found.subject].id)
                 for found in batch:
                     self._take(found)
             self._drain_sorter()
@@ -148,8 +155,15 @@ class Collector:
                 self._enrol_all()
             yield from ([found] for found in self._source.scan())
             return
-        entries = iter(self._source.scan())
-        while batch := list(islice(entries, READ_AHEAD)):
+        batch: list[Found | ScanProblem] = []
+        held = 0
+        for found in self._source.scan():
+            batch.append(found)
+            held += found.held_bytes if isinstance(found, Found) else 0
+            if len(batch) >= READ_AHEAD or held >= READ_AHEAD_BYTES:
+                yield batch
+                batch, held = [], 0
+        if batch:
             yield batch
 
     def _enrol_all(self) -> None:
@@ -174,9 +188,15 @@ class Collector:
     def _ensure(self, subjects: set[SubjectKey | None]) -> None:
         session = self._session
         if self._dry_run:
-            self._domains.update(session.keyring.imagine(subjects))
+            imagined = session.keyring.imagine(subjects - self._imagined.keys())
+            self._imagined.update(imagined)
+            self._imagined_ids.update((domain.id, domain) for domain in imagined.values())
+            self._domains.update((subject, self._imagined[subject]) for subject in subjects)
             return
-        self._domains.update(ensure_domains(session.store, session.log, session.keyring, subjects))
+        found = ensure_domains(
+            session.store, session.log, session.keyring, subjects, self._upload.new_domains
+        )
+        self._domains.update(found)
 
     # ---- one entry
 
@@ -347,7 +367,10 @@ class Collector:
             if writer is None or domain_id != last[0]:
                 if writer is not None:
                     self.table.add(writer.finish())
-                writer = StreamWriter(self._session.keyring.by_id(domain_id), self._upload)
+                domain = self._imagined_ids.get(domain_id)
+                if domain is None:
+                    domain = self._session.keyring.by_id(domain_id)
+                writer = StreamWriter(domain, self._upload)
             writer.add(path, encoded, size)
             last = (domain_id, key)
         if writer is not None:

@@ -29,10 +29,16 @@ INLINE_DOMAINS: Final = 2048
 
 
 def ensure_domains(
-    store: StoreSeam, log: Log, keyring: Keyring, subjects: Iterable[SubjectKey | None]
+    store: StoreSeam,
+    log: Log,
+    keyring: Keyring,
+    subjects: Iterable[SubjectKey | None],
+    new: set[bytes] | None = None,
 ) -> dict[SubjectKey | None, Domain]:
     """
     Give the domains of *subjects*; what is missing is made and committed.
+
+    The ids of new ones, of which nothing can be stored yet, are added to *new*.
 
     Cost: one record and under 1 MB written for each call that adds any, but
     for one in about 16 MB of new records, which rewrites all shards.
@@ -53,6 +59,8 @@ def ensure_domains(
             domain = keyring.find(subject)
             assert domain is not None
             found[subject] = domain
+            if new is not None:
+                new.add(domain.id)
     return found
 
 
