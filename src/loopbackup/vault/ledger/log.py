@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 from attrs import field, frozen
@@ -36,6 +35,7 @@ from ..format.header import Header
 from ..format.record import BodyRef, Record
 from ..keys.root import Signer
 from ..store.seam import StoreSeam
+from .commit import LIST_MAGIC, Body, Draft, Intent, Rebuild, Simple, put_list
 from .memory import Head, LocalMemory
 from .state import State, split_names
 
@@ -43,63 +43,7 @@ __all__ = ["Body", "Draft", "Intent", "Log", "Rebuild", "Simple", "put_list"]
 
 SUMMARY_EVERY = 64
 SUMMARY_MAGIC = b"LBKSUM1"
-LIST_MAGIC = b"LBKLST1"
 _LIST_HEAD = len(LIST_MAGIC) + 16
-
-
-@frozen
-class Body:
-    """A sealed body: whose key opens it, and its bytes."""
-
-    key: str
-    ref: bytes
-    data: bytes
-
-
-@frozen
-class Draft:
-    """What a record will say."""
-
-    kind: str
-    facts: rec.Facts
-    bodies: Sequence[Body] = ()
-
-
-@frozen
-class Rebuild:
-    """The state moved on: ``work`` runs outside the lock, then all is validated again."""
-
-    work: Callable[[State], None]
-
-
-class Intent(Protocol):
-    """One logical commit, over as many attempts as it takes."""
-
-    @property
-    def commit_id(self) -> bytes:
-        """Sixteen random bytes, the same over all attempts."""
-        ...
-
-    def validate(self, state: State) -> Draft | Rebuild | None:
-        """
-        Say what to commit on top of *state*; None when nothing is left to do.
-
-        Raises:
-            LoopbackupError: The commit must not be made.
-        """
-        ...
-
-
-@frozen
-class Simple:
-    """An intent that holds whatever the state is."""
-
-    draft: Draft
-    commit_id: bytes = field(factory=lambda: os.urandom(16))
-
-    def validate(self, state: State) -> Draft:
-        """Give the draft."""
-        return self.draft
 
 
 @frozen
@@ -113,14 +57,6 @@ class _Summary:
     def validate(self, state: State) -> Draft | None:
         """Give the draft while it is news."""
         return self.draft if state.last_summary < self.size else None
-
-
-def put_list(store: StoreSeam, payload: bytes) -> bytes:
-    """Store a long list of names and give its hash; readable by every client."""
-    data = LIST_MAGIC + os.urandom(16) + payload
-    digest = names.content_hash(data)
-    store.put(names.list_name(digest), data)
-    return digest
 
 
 def _transient(exc: BaseException) -> bool:

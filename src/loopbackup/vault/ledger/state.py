@@ -8,19 +8,27 @@ or built on something that no longer holds has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
-from attrs import Factory, define, frozen
-from msgspec import Meta, Struct
+from attrs import Factory, define
 
 from ...errors import DamagedData, NewerFormat
 from ..format import codec
 from ..format import record as rec
-from ..format.header import Bytes16, Bytes32
-from ..format.names import content_hash, index_name, list_name, pack_name, shard_name
-from ..format.record import BodyRef, Certificate, Record
+from ..format.names import content_hash
+from ..format.record import Certificate, Record
+from .core import Core
 from .tree import Tree
+from .values import (
+    Alarm,
+    Claim,
+    Segment,
+    SnapshotRecord,
+    join_names,
+    object_name,
+    split_names,
+)
 
 __all__ = [
     "Alarm",
@@ -32,100 +40,6 @@ __all__ = [
     "object_name",
     "split_names",
 ]
-
-NAME = 33
-"""One letter of kind and 32 bytes of hash: the short form of an object name."""
-
-_LONG = {b"p": pack_name, b"i": index_name, b"l": list_name, b"s": shard_name}
-
-
-def object_name(short: bytes) -> str:
-    """Give the name in the store of a short name."""
-    try:
-        return _LONG[short[:1]](short[1:])
-    except KeyError:
-        raise DamagedData("a ledger record names an object of no known kind") from None
-
-
-def split_names(names: bytes) -> list[bytes]:
-    """Split concatenated short names."""
-    if len(names) % NAME:
-        raise DamagedData("a list of names is cut short")
-    parts = [names[at : at + NAME] for at in range(0, len(names), NAME)]
-    if any(part[:1] not in _LONG for part in parts):
-        raise DamagedData("a ledger record names an object of no known kind")
-    return parts
-
-
-def join_names(names: Iterator[bytes] | list[bytes] | tuple[bytes, ...]) -> bytes:
-    """Concatenate short names."""
-    return b"".join(names)
-
-
-@frozen
-class Segment:
-    """A live piece of the index: an index object (i) or a pack's own directory (p)."""
-
-    name: bytes
-    added: int
-    """Number of the record that added it."""
-
-
-@frozen
-class SnapshotRecord:
-    """What the ledger says of a live snapshot; its name and tags are in the bodies."""
-
-    id: bytes
-    index: int
-    at_us: int
-    root: bytes
-    domains: bytes
-    domains_list: bytes
-    bodies: tuple[tuple[BodyRef, bytes], ...]
-
-
-@frozen
-class Claim:
-    """An unfinished run and the packs that it has put."""
-
-    run: bytes
-    packs: tuple[bytes, ...]
-    at_us: int
-    final: bool = False
-
-
-@frozen
-class Alarm:
-    """A void record: which, and why."""
-
-    index: int
-    reason: str
-
-
-class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """A state on disk: the body of a summary."""
-
-    vault_id: Bytes16
-    size: int
-    peaks: list[Bytes32]
-    epoch: Bytes16
-    root: Bytes32
-    salt: Bytes32
-    none_domain: Bytes16
-    location: str | None
-    at_us: int
-    slots: list[tuple[bytes, str, bytes]]
-    writers: list[Certificate]
-    shards: list[tuple[int, bytes]]
-    snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]]]]
-    segments: list[tuple[bytes, int]]
-    condemned: list[tuple[bytes, int, int]]
-    swept: list[tuple[bytes, int, bytes]]
-    claims: list[tuple[bytes, bytes, int, bool]]
-    lists: list[bytes]
-    last_summary: int
-    alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
-
 
 FetchList = Callable[[bytes], bytes]
 

@@ -1,0 +1,81 @@
+"""What a commit is: a draft on a state, made by an intent over as many attempts as it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from attrs import field, frozen
+
+from ..format import names
+from ..format import record as rec
+from ..store.seam import StoreSeam
+from .state import State
+
+__all__ = ["LIST_MAGIC", "Body", "Draft", "Intent", "Rebuild", "Simple", "put_list"]
+
+LIST_MAGIC: Final = b"LBKLST1"
+
+
+@frozen
+class Body:
+    """A sealed body: whose key opens it, and its bytes."""
+
+    key: str
+    ref: bytes
+    data: bytes
+
+
+@frozen
+class Draft:
+    """What a record will say."""
+
+    kind: str
+    facts: rec.Facts
+    bodies: Sequence[Body] = ()
+
+
+@frozen
+class Rebuild:
+    """The state moved on: ``work`` runs outside the lock, then all is validated again."""
+
+    work: Callable[[State], None]
+
+
+class Intent(Protocol):
+    """One logical commit, over as many attempts as it takes."""
+
+    @property
+    def commit_id(self) -> bytes:
+        """Sixteen random bytes, the same over all attempts."""
+        ...
+
+    def validate(self, state: State) -> Draft | Rebuild | None:
+        """
+        Say what to commit on top of *state*; None when nothing is left to do.
+
+        Raises:
+            LoopbackupError: The commit must not be made.
+        """
+        ...
+
+
+@frozen
+class Simple:
+    """An intent that holds whatever the state is."""
+
+    draft: Draft
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+
+    def validate(self, state: State) -> Draft:
+        """Give the draft."""
+        return self.draft
+
+
+def put_list(store: StoreSeam, payload: bytes) -> bytes:
+    """Store a long list of names and give its hash; readable by every client."""
+    data = LIST_MAGIC + os.urandom(16) + payload
+    digest = names.content_hash(data)
+    store.put(names.list_name(digest), data)
+    return digest
