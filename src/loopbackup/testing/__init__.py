@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if not TYPE_CHECKING:
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if home == "suite":
+        if home == "suite" and f"{__name__}.suite" not in sys.modules:
             # Only with it do the suite's bare asserts say what they compared.
             import pytest
 

@@ -49,8 +49,9 @@ class State:
     """
     The state after ``size`` records. Changed by :meth:`apply` alone.
 
-    Collections are replaced, not mutated, where a verb may still hold the old
-    one; ``condemned`` only ever grows while a process lives.
+    Collections are replaced, never mutated, because a verb in another thread
+    may still go through the old one; ``condemned`` only ever grows while a
+    process lives.
     """
 
     vault_id: bytes
@@ -73,7 +74,7 @@ class State:
     swept: dict[bytes, tuple[int, frozenset[bytes]]] = Factory(dict)
     """Store id -> (swept up to this record, names that stayed)."""
     claims: dict[bytes, Claim] = Factory(dict)
-    lists: set[bytes] = Factory(set)
+    lists: frozenset[bytes] = frozenset()
     """Hashes of list objects that records name."""
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
@@ -283,8 +284,7 @@ class State:
 
         def effect() -> None:
             when = (self.size, record.frame.at_us)
-            for name in condemned:
-                self.condemned.setdefault(name, when)
+            self.condemned = dict.fromkeys(condemned, when) | self.condemned
             gone = old | set(condemned)
             kept = tuple(s for s in self.segments if s.name not in gone)
             self.segments = kept + tuple(Segment(name, self.size) for name in new)
@@ -334,7 +334,7 @@ class State:
 
     def _keep_list(self, digest: bytes) -> None:
         if digest:
-            self.lists.add(digest)
+            self.lists = self.lists | {digest}
 
     # ---- summaries
 
@@ -414,7 +414,7 @@ class State:
             condemned={name: (index, at) for name, index, at in core.condemned},
             swept={k: (upto, frozenset(split_names(kept))) for k, upto, kept in core.swept},
             claims={c[0]: Claim(c[0], tuple(split_names(c[1])), c[2], c[3]) for c in core.claims},
-            lists=set(core.lists),
+            lists=frozenset(core.lists),
             last_summary=core.last_summary,
             alarms=tuple(Alarm(*a) for a in core.alarms),
         )
