@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ...errors import ConflictError, DamagedData, NotFoundError
 from ...logs import get_logger
@@ -26,15 +25,13 @@ from ..format.pack import CONTENT_KINDS, BlobRow
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Rebuild, put_list
 from ..ledger.state import State, join_names, object_name
-from ..store.protocol import StoredObject
 from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
+from .plan_prune import Listing, Plan, look
 from .session import Session
 from .sweep import Swept, sweep
 
 __all__ = ["Pruned", "run_prune"]
 
-MAX_WASTE: Final = 0.05
-MANY_TAILS: Final = 8
 MANY_SEGMENTS: Final = 16
 KEEP_SUMMARIES: Final = 2
 INLINE_NAMES: Final = 512
@@ -63,66 +60,6 @@ class Pruned:
         )
         text += f", {self.kept:,} could not be deleted yet" if self.kept else ""
         return text + (f", {len(self.problems):,} problems" if self.problems else "")
-
-
-@define
-class Usage:
-    """How much of a pack is in use, in bytes of blobs."""
-
-    used: int = 0
-    live: float = 0.0
-
-
-@frozen
-class Listing:
-    """What lies in the store under the names that a prune looks after."""
-
-    sizes: dict[bytes, int]
-    """Short name -> size."""
-    modified: dict[bytes, datetime | None]
-
-    @classmethod
-    def take(cls, session: Session) -> Listing:
-        """List packs, index objects, lists and shards."""
-        sizes, modified = {}, {}
-        for prefix, letter in (
-            (names.PACKS, b"p"),
-            (names.INDEX, b"i"),
-            (names.LISTS, b"l"),
-            (names.SHARDS, b"s"),
-        ):
-            for entry in session.store.list(prefix):
-                short = _short(letter, entry)
-                if short is not None:
-                    sizes[short] = entry.size_bytes
-                    modified[short] = entry.modified_at
-        return cls(sizes, modified)
-
-
-def _short(letter: bytes, entry: StoredObject) -> bytes | None:
-    try:
-        digest = bytes.fromhex(entry.key.rsplit("/", 1)[-1])
-    except ValueError:
-        return None
-    return letter + digest if len(digest) == 32 else None
-
-
-@define
-class Plan:
-    """What one look at the vault says should go."""
-
-    size: int
-    snapshots: set[bytes]
-    segments: set[bytes]
-    condemned: int
-    """How many names were condemned before it."""
-    dead: set[bytes] = field(factory=set)
-    rewrite: set[bytes] = field(factory=set)
-    unknown: set[bytes] = field(factory=set)
-    rescue: list[tuple[Domain, bytes]] = field(factory=list)
-    usage: dict[bytes, Usage] = field(factory=dict)
-    complete: bool = True
-    """Everything could be read; otherwise nothing is swept."""
 
 
 def run_prune(session: Session, actor: Actor) -> Pruned:
@@ -230,8 +167,8 @@ class _Job:
         size, snapshots = state.size, state.snapshots
         marks = mark(session, snapshots.values())
         self.plan = Plan(size, set(snapshots), segments, condemned)
-        self.result.problems = []
-        _look(self.plan, session, state, marks, listing, self.result)
+        look(self.plan, session, state, marks, listing)
+        self.result.problems = self.plan.problems
         self.upload = Upload(
             session.store,
             session.log,
@@ -453,81 +390,6 @@ class _Job:
         if len(short) <= INLINE_NAMES:
             return joined, b""
         return b"", put_list(self.session.store, joined)
-
-
-def _look(
-    plan: Plan, session: Session, state: State, marks: Marks, listing: Listing, result: Pruned
-) -> None:
-    """Decide what is dead, wasteful, unknown; nothing is written."""
-    usage: dict[bytes, Usage] = defaultdict(Usage)
-    pinned: set[bytes] = set()
-    known = {pack for reader in session.index.segments(state) for pack, _ in reader.packs}
-    for domain in domains_of(session, state, marks):
-        if domain is None:
-            # Whose it was cannot be told any more, so neither what is in use.
-            plan.complete = False
-            pinned |= known
-            continue
-        live = live_chunks(session, marks, domain)
-        for part in live_parts(session, state, domain, live):
-            use = usage[part.blob.pack]
-            use.used += part.blob.length
-            share = sum(place.length for _, place in part.live) / max(part.blob.plain, 1)
-            use.live += part.blob.length * (share if part.blob.plain else bool(part.live))
-            if domain.id in marks.pinned:
-                pinned.add(part.blob.pack)
-        if domain.id in marks.pinned:
-            plan.complete = False
-        else:
-            plan.rescue += [(domain, chunk_id) for chunk_id in sorted(live)]
-    result.problems += marks.problems
-    claimed = {pack for claim in state.claims.values() for pack in claim.packs}
-    plan.usage = usage
-    usable = known - state.condemned.keys() - pinned - claimed
-    plan.dead = {pack for pack in usable if usage[pack].live == 0}
-    plan.rewrite = _wasteful(usable - plan.dead, usage, listing, session.header.pack_size)
-    lost = [problem for reader in session.index.segments(state) for problem in reader.lost]
-    if lost:
-        # A pack that a lost directory does not name any more is not unknown.
-        plan.complete = False
-        result.problems += [Problem(p.kind, str(p), object=p.context["object"]) for p in lost]
-    else:
-        plan.unknown = _unknown(session, state, listing, known | claimed)
-
-
-def _wasteful(
-    packs: set[bytes], usage: dict[bytes, Usage], listing: Listing, pack_size: int
-) -> set[bytes]:
-    """Choose the packs to rewrite: the worst until at most 5 % is wasted, and many tails."""
-    chosen = set()
-    live = sum(usage[p].live for p in packs)
-    used = float(sum(usage[p].used for p in packs))
-    by_waste = sorted(packs, key=lambda p: usage[p].live / max(usage[p].used, 1))
-    for pack in by_waste:
-        use = usage[pack]
-        if used <= 0 or 1 - live / used <= MAX_WASTE or 1 - use.live / use.used <= MAX_WASTE:
-            break
-        chosen.add(pack)
-        used -= use.used - use.live
-    tails = {p for p in packs if listing.sizes.get(p, pack_size) < pack_size}
-    if len(tails) >= MANY_TAILS:
-        chosen |= tails
-    return chosen
-
-
-def _unknown(session: Session, state: State, listing: Listing, known: set[bytes]) -> set[bytes]:
-    """Give the objects that no record and no claim knows, older than the grace."""
-    named = known | {segment.name for segment in state.segments}
-    named |= {b"l" + digest for digest in state.lists}
-    named |= {b"s" + digest for digest in state.shards.values()}
-    oldest = session.log.now() - timedelta(seconds=session.header.grace_s)
-    return {
-        short
-        for short in listing.sizes
-        if short not in named
-        and short not in state.condemned
-        and (listing.modified[short] or datetime.min.replace(tzinfo=UTC)) <= oldest
-    }
 
 
 def _mergeable(live: list[SegmentReader]) -> list[SegmentReader]:

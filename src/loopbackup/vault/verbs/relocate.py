@@ -52,6 +52,8 @@ class Relocator:
             if index >= self._base and name[:1] == b"p"
         ]
         self._upload.drop_condemned(state)
+        # By now others may have stored something of them as well.
+        self._upload.new_domains.clear()
         table = TableWriter(meta, self._upload)
         try:
             for row in self._table.rows_again(self):
