@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_passphrase_that_is_not_there_is_a_credential_error(tmp_path: Path) -> N
     empty.write_text("\nsecond")
     binary.write_bytes(b"\xff\xfe")
 
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: Passphrase.from_env("ACME_VAULT_UNSET"),
         lambda: Passphrase.from_file(tmp_path / "none"),
         lambda: Passphrase.from_file(empty),
@@ -147,23 +148,22 @@ def test_key_file_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda text: "",
-        lambda text: text[:-3],
-        lambda text: text.replace(text[20], "g", 1),
-        lambda text: text[:20] + ("0" if text[20] != "0" else "1") + text[21:],
-        lambda text: text + "more",
-        lambda text: "é" + text,
-    ],
-    ids=["empty", "cut", "letter", "digit", "longer", "not-ascii"],
-)
-def test_damaged_key_file_is_told_apart_from_a_wrong_one(tmp_path: Path, spoil) -> None:  # type: ignore[no-untyped-def]
+SPOILS: dict[str, Callable[[str], str]] = {
+    "empty": lambda text: "",
+    "cut": lambda text: text[:-3],
+    "letter": lambda text: text.replace(text[20], "g", 1),
+    "digit": lambda text: text[:20] + ("0" if text[20] != "0" else "1") + text[21:],
+    "longer": lambda text: text + "more",
+    "not ascii": lambda text: "é" + text,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_damaged_key_file_is_told_apart_from_a_wrong_one(tmp_path: Path, spoil: str) -> None:
     """The checksum finds a mistyped digit before a vault is asked."""
     path = tmp_path / "acme.key"
     KeyFile.generate(path)
-    path.write_text(spoil(path.read_text()), encoding="utf-8")
+    path.write_text(SPOILS[spoil](path.read_text()), encoding="utf-8")
 
     with pytest.raises(CredentialError):
         KeyFile(path).seed(SlotParams())

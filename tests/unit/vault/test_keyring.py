@@ -82,7 +82,7 @@ def test_full_young_shards_are_spread_to_their_homes(
     """Everybody is still found, the young shards are empty, and replaced objects are gone."""
     monkeypatch.setattr(keyring, "YOUNG_LIMIT_BYTES", 400)
     subjects = [(f"user-{number}",) for number in range(120)]
-    made = {}
+    made: dict[SubjectKey | None, Domain] = {}
 
     for at in range(0, 120, 4):
         made |= ensure_domains(session.store, session.log, session.keyring, subjects[at : at + 4])

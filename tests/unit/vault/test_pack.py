@@ -70,7 +70,7 @@ def test_block_that_does_not_fit_itself_is_damage(
         )
     )
 
-    given_so_far = []
+    given_so_far: list[tuple[BlobRow, bytes]] = []
     with pytest.raises(DamagedData):
         given_so_far.extend(fmt.decode_block(hostile))
 

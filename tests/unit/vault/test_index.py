@@ -1,0 +1,177 @@
+"""The index: every usable place of a chunk, none that is condemned, and damage kept small."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import loopbackup as lb
+from loopbackup.testing.faults import damage
+from loopbackup.vault.content import index as module
+from loopbackup.vault.content.index import Index
+from loopbackup.vault.content.upload import Upload, Uploaded
+from loopbackup.vault.format import names
+from loopbackup.vault.format import record as rec
+from loopbackup.vault.keys.domains import Domain
+from loopbackup.vault.ledger.log import Draft
+from loopbackup.vault.ledger.state import join_names
+from loopbackup.vault.verbs.domains import ensure_domains
+from loopbackup.vault.verbs.session import Session
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """Open a vault in memory and give its parts."""
+    with lb.testing.memory_vault() as vault:
+        yield vault._session
+
+
+def put(session: Session, domain: Domain, *chunks: bytes) -> Uploaded:
+    """Store chunks in packs of their own, whether known or not."""
+    upload = Upload(
+        session.store,
+        session.log,
+        session.keyring,
+        session.index,
+        executor=session.executor,
+        pack_size=1 << 20,
+        bundle_size=65_536,
+    )
+    for data in chunks:
+        upload.put(domain, domain.chunk_id(data), data)
+    uploaded = upload.finish()
+    facts = rec.Pruned(new_segments=join_names(uploaded.segments), packs=join_names(uploaded.packs))
+    session.log.commit_draft(Draft("prune", facts))
+    return uploaded
+
+
+def prune(session: Session, **facts: bytes) -> None:
+    """Commit a prune."""
+    session.log.commit_draft(Draft("prune", rec.Pruned(**facts)))
+
+
+def fresh(session: Session) -> Index:
+    """Give an index that has nothing in memory."""
+    return Index(
+        session.store,
+        session.keyring.index_secret,
+        session.header.vault_id,
+        session.log.packs_of,
+    )
+
+
+def pack_of(index: Index, session: Session, domain: Domain, data: bytes) -> bytes | None:
+    """Give the pack that a chunk is read from."""
+    place = index.find(domain, domain.chunk_id(data), session.log.state)
+    return None if place is None else place.blob.pack
+
+
+def test_condemned_places_are_passed_over(session: Session) -> None:
+    """Another pack serves; with none left the chunk is unknown."""
+    domain = session.keyring.none
+    first, second = put(session, domain, b"x" * 2000), put(session, domain, b"x" * 2000)
+
+    for index in (session.index, fresh(session)):
+        assert pack_of(index, session, domain, b"x" * 2000) == first.packs[0]
+    prune(session, condemned=first.packs[0])
+    for index in (session.index, fresh(session)):
+        assert pack_of(index, session, domain, b"x" * 2000) == second.packs[0]
+    prune(session, condemned=second.packs[0])
+    for index in (session.index, fresh(session)):
+        assert pack_of(index, session, domain, b"x" * 2000) is None
+
+
+def test_replaced_segments_are_forgotten(session: Session) -> None:
+    """What the ledger no longer names gives no places, though it was in memory."""
+    domain = session.keyring.none
+    first, second = put(session, domain, b"x" * 2000), put(session, domain, b"y" * 2000)
+    assert pack_of(session.index, session, domain, b"x" * 2000) == first.packs[0]
+
+    prune(session, old_segments=first.segments[0])
+
+    assert pack_of(session.index, session, domain, b"x" * 2000) is None
+    assert pack_of(session.index, session, domain, b"y" * 2000) == second.packs[0]
+    assert set(session.index._segments) == set(second.segments)
+
+
+def test_domains_do_not_see_each_others_chunks(session: Session) -> None:
+    """Not even with the same content and its id at hand."""
+    made = ensure_domains(session.store, session.log, session.keyring, [("one",), ("two",)])
+    one, two = made[("one",)], made[("two",)]
+    put(session, one, b"x" * 2000)
+
+    assert session.index.find(two, one.chunk_id(b"x" * 2000), session.log.state) is None
+    assert set(session.index.domain_ids(session.log.state)) == {one.id}
+
+
+@pytest.mark.parametrize("how", ["deleted", "damaged"])
+def test_lost_pack_costs_its_own_chunks_only(session: Session, how: str) -> None:
+    """The others are found, and why is at hand."""
+    domain = session.keyring.none
+    lost, kept = put(session, domain, b"x" * 2000), put(session, domain, b"y" * 2000)
+    name = names.pack_name(lost.packs[0][1:])
+    if how == "deleted":
+        session.store.delete(name)
+    else:
+        damage(session.store.store, name, bit=1000)
+
+    index = fresh(session)
+
+    assert pack_of(index, session, domain, b"x" * 2000) is None
+    assert pack_of(index, session, domain, b"y" * 2000) == kept.packs[0]
+    told = [error for reader in index.segments(session.log.state) for error in reader.lost]
+    assert [error.object for error in told] == [name]
+
+
+@pytest.mark.parametrize("how", ["deleted", "front damaged", "block damaged"])
+def test_lost_index_object_is_made_again_from_its_packs(session: Session, how: str) -> None:
+    """Every chunk is found again, in its place."""
+    domain = session.keyring.none
+    chunks = [os.urandom(60_000) for _ in range(40)]
+    uploaded = put(session, domain, *chunks)
+    assert uploaded.segments[0][:1] == b"i"
+    before = [pack_of(session.index, session, domain, data) for data in chunks]
+    name = names.index_name(uploaded.segments[0][1:])
+    if how == "deleted":
+        session.store.delete(name)
+    else:
+        damage(session.store.store, name, bit=1000 if how == "front damaged" else -9)
+
+    index = fresh(session)
+
+    assert [pack_of(index, session, domain, data) for data in chunks] == before
+    assert [reader.rebuilt for reader in index.segments(session.log.state)] == [True]
+
+
+def test_lost_index_object_and_a_lost_pack_cost_that_packs_chunks(session: Session) -> None:
+    """What can be rebuilt is."""
+    domain = session.keyring.none
+    chunks = [os.urandom(60_000) for _ in range(40)]
+    uploaded = put(session, domain, *chunks)
+    places = {data: pack_of(session.index, session, domain, data) for data in chunks}
+    session.store.delete(names.index_name(uploaded.segments[0][1:]))
+    session.store.delete(names.pack_name(uploaded.packs[0][1:]))
+
+    index = fresh(session)
+
+    for data, pack in places.items():
+        expected = None if pack == uploaded.packs[0] else pack
+        assert pack_of(index, session, domain, data) == expected
+
+
+def test_memory_of_the_index_is_bounded(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Domains that were not asked for lately are dropped, and found again."""
+    monkeypatch.setattr(module, "MAX_ENTRIES_HELD", 30)
+    subjects = [(f"user-{number}",) for number in range(12)]
+    made = ensure_domains(session.store, session.log, session.keyring, subjects)
+    for domain in made.values():
+        put(session, domain, *(b"%d" % n * 100 for n in range(10)))
+
+    for domain in [*made.values(), *made.values()]:
+        assert pack_of(session.index, session, domain, b"3" * 100) is not None
+
+    assert len(session.index._tables) <= 4
+    held = sum(len(table.places) for table in session.index._tables.values())
+    assert session.index._held == held <= 40

@@ -1,0 +1,174 @@
+"""Segments: index objects and packs' directories, in bounds whatever they claim."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopbackup.errors import DamagedData, NewerFormat
+from loopbackup.vault.content.segment import SegmentReader, build_index, places_of
+from loopbackup.vault.format import names
+from loopbackup.vault.format import pack as fmt
+from loopbackup.vault.format.pack import MEMBER, BlobRow, IndexDirectory
+from loopbackup.vault.keys.domains import Domain, DomainRecord, new_record, open_domain
+from loopbackup.vault.store.memory import MemoryStore
+from loopbackup.vault.store.seam import StoreSeam
+
+SECRET = b"i" * 32
+VAULT = b"v" * 16
+
+
+def make_domain(subject: str, generations: int = 1) -> Domain:
+    """Make a domain with fresh keys."""
+    domain_id, record = new_record((subject,), os.urandom(1)[0])
+    keys = [(number, os.urandom(32)) for number in range(1, generations + 1)]
+    return open_domain(VAULT, domain_id, DomainRecord(record.secret, keys, record.label))
+
+
+def row(offset: int, members: int = 0) -> BlobRow:
+    """Make a row of a blob."""
+    return BlobRow(0, os.urandom(32), offset, 100, 200, members, 1, 1 if members else 0)
+
+
+def stored(data: bytes) -> tuple[StoreSeam, bytes]:
+    """Store an index object; give its short name."""
+    store, digest = StoreSeam(MemoryStore()), names.content_hash(data)
+    store.put(names.index_name(digest), data)
+    return store, b"i" + digest
+
+
+def load(data: bytes) -> SegmentReader:
+    """Store and load an index object."""
+    store, short = stored(data)
+    return SegmentReader.load(store, SECRET, VAULT, short)
+
+
+def test_index_gives_each_domain_its_own_rows() -> None:
+    """Of several packs and generations, members included; offsets from the pack's first byte."""
+    domains = [make_domain(f"user-{n}", generations=2) for n in range(20)]
+    packs = [os.urandom(32) for _ in range(3)]
+    contents = {}
+    expected: dict[bytes, set[tuple[bytes, bytes, int, int, bytes]]] = {}
+    for domain in domains:
+        parts = []
+        for number, pack in enumerate(packs):
+            members = MEMBER.pack(os.urandom(32), 150) + MEMBER.pack(os.urandom(32), 50)
+            rows = [row(10 * number), row(99, members=2)]
+            parts.append((pack, 5000 + number, 1 + number % 2, rows, [b"", members]))
+            for made, its in zip(rows, (b"", members), strict=True):
+                expected.setdefault(domain.id, set()).add(
+                    (b"p" + pack, made.id, 5000 + number + made.offset, 1 + number % 2, its)
+                )
+        contents[domain] = parts
+
+    reader = load(build_index(SECRET, VAULT, contents))
+
+    assert set(reader.domains()) == expected.keys()
+    for domain in domains:
+        found = {
+            (blob.pack, blob.id, blob.offset, blob.generation, bytes(members))
+            for blob, members in reader.rows(domain)
+        }
+        assert found == expected[domain.id]
+    assert list(reader.rows(make_domain("nobody"))) == []
+    assert reader.size > 0
+
+
+def test_empty_index_is_an_index() -> None:
+    """Nothing in it, nothing found."""
+    reader = load(build_index(SECRET, VAULT, {}))
+
+    assert (list(reader.domains()), reader.packs, reader.size) == ([], [], 0)
+
+
+def test_members_are_places_in_their_bundle() -> None:
+    """Each with its start and length."""
+    domain = make_domain("user-42")
+    ids = [os.urandom(32), os.urandom(32)]
+    members = MEMBER.pack(ids[0], 150) + MEMBER.pack(ids[1], 50)
+    data = build_index(SECRET, VAULT, {domain: [(b"p" * 32, 0, 1, [row(0, 2)], [members])]})
+
+    ((blob, its),) = load(data).rows(domain)
+
+    assert [(i, p.start, p.length) for i, p in places_of(blob, its)] == [
+        (ids[0], 0, 150),
+        (ids[1], 150, 50),
+    ]
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        IndexDirectory(b"p" * 35, b"", b"", b""),
+        IndexDirectory(b"", b"d" * 15, b"", b""),
+        IndexDirectory(b"", b"d" * 16, b"", b"\0" * 8),
+        IndexDirectory(b"", b"d" * 16, b"\1\0\0\0", b"\0" * 7),
+        IndexDirectory(b"", b"d" * 16, b"\1\0\0\0", b""),
+    ],
+    ids=["pack", "domain", "no generation", "cut end", "no end"],
+)
+def test_directory_that_does_not_fit_itself_is_damage(directory: IndexDirectory) -> None:
+    """Its columns have one length."""
+    with pytest.raises(DamagedData):
+        load(fmt.seal_front(SECRET, VAULT, directory))
+
+
+@pytest.mark.parametrize("end", [1, 2**32, 2**63, 2**64 - 1])
+def test_block_beyond_the_end_is_damage(end: int) -> None:
+    """An end near 2**64 allocates nothing."""
+    domain = make_domain("user-42")
+    directory = IndexDirectory(b"", domain.id, b"\1\0\0\0", end.to_bytes(8, "little"))
+
+    reader = load(fmt.seal_front(SECRET, VAULT, directory))
+
+    with pytest.raises(DamagedData):
+        list(reader.rows(domain))
+
+
+def test_ends_that_go_back_are_damage() -> None:
+    """A block cannot have a negative length."""
+    domain = make_domain("user-42")
+    ends = (100).to_bytes(8, "little") + (50).to_bytes(8, "little")
+    directory = IndexDirectory(b"", domain.id * 2, b"\1\0\0\0" * 2, ends)
+
+    reader = load(fmt.seal_front(SECRET, VAULT, directory) + bytes(100))
+
+    with pytest.raises(DamagedData):
+        list(reader.rows(domain))
+
+
+def test_row_of_a_pack_that_is_not_there_is_damage() -> None:
+    """Pack numbers are indexes into the segment's packs."""
+    domain = make_domain("user-42")
+    block = domain.seal_block(fmt.encode_block([row(0)._replace(pack=2**32 - 1)], [b""]))
+    directory = IndexDirectory(b"p" * 36, domain.id, b"\1\0\0\0", len(block).to_bytes(8, "little"))
+
+    with pytest.raises(DamagedData):
+        list(load(fmt.seal_front(SECRET, VAULT, directory) + block).rows(domain))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_altered_index_is_damage_or_gives_the_same_rows(data: st.DataObject) -> None:
+    """Cut, flipped or extended anywhere: never other rows."""
+    domain = make_domain("user-42")
+    whole = build_index(SECRET, VAULT, {domain: [(b"p" * 32, 7, 1, [row(0), row(9)], [b"", b""])]})
+    expected = list(load(whole).rows(domain))
+    raw = bytearray(whole)
+    match data.draw(st.sampled_from(["cut", "flip", "extend"])):
+        case "cut":
+            del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+        case "flip":
+            bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+            raw[bit // 8] ^= 1 << bit % 8
+        case _:
+            raw += data.draw(st.binary(min_size=1, max_size=40))
+
+    try:
+        found = list(load(bytes(raw)).rows(domain))
+    except (DamagedData, NewerFormat):
+        return
+    assert found == expected

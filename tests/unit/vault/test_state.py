@@ -1,0 +1,402 @@
+"""The fold: what each record does, what makes it void, and that all clients come to one state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+import loopbackup as lb
+from loopbackup.errors import DamagedData, NewerFormat
+from loopbackup.vault.format import codec
+from loopbackup.vault.format import record as rec
+from loopbackup.vault.format.names import content_hash
+from loopbackup.vault.ledger.state import State, join_names, object_name, split_names
+
+VAULT = b"v" * 16
+AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
+HOUSE = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
+PACK, OTHER, INDEX = b"p" + b"1" * 32, b"p" + b"2" * 32, b"i" + b"3" * 32
+
+
+def certificate(key: Ed25519PrivateKey, writer: bytes, *roles: str) -> rec.Certificate:
+    """Certify a writer."""
+    plain = rec.Certificate(writer, key.public_key().public_bytes_raw(), list(roles))
+    return rec.sign_certificate(plain, vault_id=VAULT, authority=AUTHORITY)
+
+
+class Ledger:
+    """A ledger in memory that signs whatever a test says."""
+
+    def __init__(self) -> None:
+        self.state = self.genesis()
+        self.records: list[bytes] = []
+        self.lists: dict[bytes, bytes] = {}
+        house = certificate(HOUSE, b"H" * 16, *rec.ALL_ROLES)
+        created = rec.Created(
+            b"x" * 32,
+            b"s" * 32,
+            house,
+            [(b"slot-one", "keyfile", b"k" * 32)],
+            [(7, b"S" * 32)],
+            b"n" * 16,
+        )
+        self.say("created", created)
+
+    @staticmethod
+    def genesis() -> State:
+        """Give the state before the first record."""
+        return State(VAULT, AUTHORITY.public_key().public_bytes_raw())
+
+    def fetch_list(self, digest: bytes) -> bytes:
+        """Give a list, if it is there."""
+        if digest not in self.lists:
+            raise DamagedData("a list is missing")
+        return self.lists[digest]
+
+    def make(
+        self,
+        kind: str,
+        facts: rec.Facts,
+        *,
+        key: Ed25519PrivateKey = HOUSE,
+        writer: bytes = b"H" * 16,
+        bodies: tuple[bytes, ...] = (),
+        **changed: Any,
+    ) -> bytes:
+        """Make the next record."""
+        state = self.state
+        frame = rec.Frame(
+            rec.VERSION,
+            state.size,
+            bytes([state.size]) * 16,
+            state.tree.head(),
+            b"e" * 16,
+            b"r" * 32,
+            writer,
+            1000 + state.size,
+            kind,
+            [rec.BodyRef("audit", b"2026-11", content_hash(body)) for body in bodies],
+            msgspec.Raw(codec.encode(facts)),
+        )
+        frame = msgspec.structs.replace(frame, **changed)
+        return rec.encode_record(frame, bodies, vault_id=VAULT, key=key)
+
+    def fold(self, data: bytes) -> rec.Record | None:
+        """Append a record's bytes."""
+        record = self.state.apply(data, self.fetch_list)
+        self.records.append(data)
+        return record
+
+    def say(self, kind: str, facts: rec.Facts, **options: Any) -> rec.Record | None:
+        """Make and append a record."""
+        return self.fold(self.make(kind, facts, **options))
+
+    def again(self) -> State:
+        """Fold everything anew."""
+        state = self.genesis()
+        for data in self.records:
+            state.apply(data, self.fetch_list)
+        return state
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """Begin a ledger."""
+    return Ledger()
+
+
+def snapshot(name: bytes = b"s", **more: Any) -> rec.SnapshotCommitted:
+    """Make a snapshot's facts."""
+    return rec.SnapshotCommitted(name * 16, b"R" * 32, 0, **{"segments": b"", **more})
+
+
+def test_first_record_makes_the_vault(ledger: Ledger) -> None:
+    """Epoch, root, slots, shards and the house writer."""
+    state = ledger.state
+
+    assert (state.size, state.epoch, state.root, state.salt) == (1, b"e" * 16, b"r" * 32, b"s" * 32)
+    assert state.slots == ((b"slot-one", "keyfile", b"k" * 32),)
+    assert state.shards == {7: b"S" * 32}
+    assert state.alarms == ()
+
+
+def test_records_have_their_effects(ledger: Ledger) -> None:
+    """One after the other, as a vault's life goes."""
+    ledger.say("domains", rec.DomainsAdded([(7, b"S" * 32, b"T" * 32), (256, b"", b"Y" * 32)]))
+    ledger.say("claim", rec.Claimed(b"R" * 16, PACK))
+    ledger.say("snapshot", snapshot(segments=INDEX, packs=PACK, runs=b"R" * 16))
+    ledger.say("snapshot", snapshot(b"t", segments=OTHER, packs=OTHER))
+    ledger.say("forget", rec.Forgotten([b"s" * 16]))
+    ledger.say("prune", rec.Pruned(condemned=PACK + INDEX, old_segments=INDEX, packs=OTHER))
+    ledger.say("swept", rec.Swept(VAULT, ledger.state.size - 1, PACK))
+    state = ledger.state
+
+    assert state.shards == {7: b"T" * 32, 256: b"Y" * 32}
+    assert state.claims == {}
+    assert list(state.snapshots) == [b"t" * 16]
+    assert [segment.name for segment in state.segments] == [OTHER]
+    assert state.condemned.keys() == {PACK, INDEX}
+    assert state.swept == {VAULT: (6, frozenset([PACK]))}
+    assert state.alarms == ()
+    assert ledger.again().digest() == state.digest()
+
+
+def condemned(ledger: Ledger) -> None:
+    """Condemn a pack."""
+    ledger.say("prune", rec.Pruned(condemned=PACK))
+
+
+def committed(ledger: Ledger) -> None:
+    """Commit a snapshot."""
+    ledger.say("snapshot", snapshot(segments=INDEX))
+
+
+VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
+    "condemned pack": (condemned, lambda g: g.make("snapshot", snapshot(packs=PACK))),
+    "condemned segment": (condemned, lambda g: g.make("snapshot", snapshot(segments=PACK))),
+    "same snapshot": (committed, lambda g: g.make("snapshot", snapshot())),
+    "stale shard": (
+        committed,
+        lambda g: g.make("domains", rec.DomainsAdded([(7, b"Z" * 32, b"T" * 32)])),
+    ),
+    "shard from nothing": (
+        committed,
+        lambda g: g.make("domains", rec.DomainsAdded([(7, b"", b"T" * 32)])),
+    ),
+    "segment not live": (
+        committed,
+        lambda g: g.make("prune", rec.Pruned(old_segments=OTHER, new_segments=PACK)),
+    ),
+    "new segment condemned": (
+        committed,
+        lambda g: g.make("prune", rec.Pruned(condemned=PACK, new_segments=PACK)),
+    ),
+    "sweep of the future": (committed, lambda g: g.make("swept", rec.Swept(VAULT, g.state.size))),
+    "names cut short": (committed, lambda g: g.make("prune", rec.Pruned(condemned=PACK[:-1]))),
+    "names of no kind": (
+        committed,
+        lambda g: g.make("prune", rec.Pruned(condemned=b"x" + bytes(32))),
+    ),
+    "other epoch": (committed, lambda g: g.make("forget", rec.Forgotten([]), epoch=b"f" * 16)),
+    "other root": (committed, lambda g: g.make("forget", rec.Forgotten([]), root=b"q" * 32)),
+    "second creation": (committed, lambda g: g.records[0]),
+    "facts of another kind": (committed, lambda g: g.make("forget", rec.Looked())),
+    "certificate forged": (
+        committed,
+        lambda g: g.make(
+            "writer",
+            rec.WriterEnrolled(
+                msgspec.structs.replace(certificate(HOUSE, b"W" * 16, "admin"), signature=b"0" * 64)
+            ),
+        ),
+    ),
+    "other number": (committed, lambda g: g.make("forget", rec.Forgotten([]), index=99)),
+    "not enrolled": (
+        committed,
+        lambda g: g.make("forget", rec.Forgotten([]), writer=b"W" * 16),
+    ),
+    "wrong signature": (
+        committed,
+        lambda g: g.make("forget", rec.Forgotten([]), key=AUTHORITY),
+    ),
+    "empty": (committed, lambda g: b""),
+    "garbage": (committed, lambda g: b"garbage" * 100),
+    "a newer version that nobody signed": (
+        committed,
+        lambda g: g.make("forget", rec.Forgotten([]), key=AUTHORITY, version=9),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VOID)
+def test_void_record_has_no_effect_and_the_ledger_goes_on(ledger: Ledger, case: str) -> None:
+    """An alarm is raised, the next writer continues, and every fold agrees."""
+    before, make = VOID[case]
+    before(ledger)
+    data = make(ledger)
+    effects = msgspec.msgpack.decode(ledger.state.encode())
+
+    record = ledger.fold(data)
+    after = msgspec.msgpack.decode(ledger.state.encode())
+    ledger.say("check", rec.Checked(0, 0.0))
+
+    # Everything but the size, the tree and the alarms is as it was.
+    assert record is None
+    assert after[3:-1] == effects[3:-1]
+    assert [alarm.index for alarm in ledger.state.alarms] == [2]
+    assert ledger.state.size == 4
+    assert ledger.again().digest() == ledger.state.digest()
+
+
+@pytest.mark.parametrize("kind", [k for k in rec.ROLES if k != "created"])
+def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
+    """A writer with all roles but that one is void; a reader may say what readers say."""
+    role = rec.ROLES[kind]
+    key = Ed25519PrivateKey.generate()
+    roles = [r for r in rec.ALL_ROLES if r not in (role, "admin")]
+    ledger.say("writer", rec.WriterEnrolled(certificate(key, b"W" * 16, *roles)))
+    facts = {
+        "domains": rec.DomainsAdded([]),
+        "snapshot": snapshot(),
+        "claim": rec.Claimed(b"R" * 16, b""),
+        "run-failed": rec.RunEnded(b"R" * 16),
+        "claim-lapsed": rec.RunEnded(b"R" * 16),
+        "forget": rec.Forgotten([]),
+        "prune": rec.Pruned(),
+        "swept": rec.Swept(VAULT, 0),
+        "summary": rec.Summarised(0, b"h" * 32, b"t" * 32, b"d" * 32),
+        "check": rec.Checked(0, 0.0),
+        "restore": rec.Looked(),
+        "read": rec.Looked(),
+        "refused": rec.Refused(),
+        "writer": rec.WriterEnrolled(certificate(key, b"V" * 16, "reader")),
+    }[kind]
+
+    record = ledger.say(kind, facts, key=key, writer=b"W" * 16)
+
+    if role == "reader":
+        assert record is not None
+    else:
+        assert record is None
+        assert role in ledger.state.alarms[0].reason
+
+
+def test_altered_record_before_a_full_right_one_is_no_void_record(ledger: Ledger) -> None:
+    """Else one flipped bit would silently take the vault back to before it."""
+    committed(ledger)
+    later = ledger.make("forget", rec.Forgotten([]))
+    state = ledger.genesis()
+    state.apply(ledger.records[0], ledger.fetch_list)
+    flipped = bytearray(ledger.records[1])
+    flipped[60] ^= 1
+    assert state.apply(bytes(flipped), ledger.fetch_list) is None
+
+    with pytest.raises(DamagedData) as caught:
+        state.apply(later, ledger.fetch_list)
+
+    assert caught.value.kind == "altered_ledger"
+
+
+def test_low_writer_cannot_stop_the_ledger(ledger: Ledger) -> None:
+    """What he signs on another history is void, not damage."""
+    key = Ed25519PrivateKey.generate()
+    ledger.say("writer", rec.WriterEnrolled(certificate(key, b"W" * 16, "reader")))
+
+    record = ledger.say("read", rec.Looked(), key=key, writer=b"W" * 16, tree=b"x" * 32)
+
+    assert record is None
+    assert len(ledger.state.alarms) == 1
+
+
+def test_newer_record_of_full_rights_stops_the_fold(ledger: Ledger) -> None:
+    """A newer version and a newer kind: this library must not guess."""
+    before = ledger.state.digest()
+
+    for data in (
+        ledger.make("forget", rec.Forgotten([]), version=2),
+        ledger.make("newest", rec.Looked()),
+    ):
+        with pytest.raises(NewerFormat):
+            ledger.fold(data)
+
+    assert ledger.state.digest() == before
+
+
+def test_missing_list_stops_the_fold_and_makes_nothing_void(ledger: Ledger) -> None:
+    """Clients that can read the list fold the record, so nobody may call it void."""
+    data = ledger.make("prune", rec.Pruned(condemned_list=b"L" * 32))
+    before = ledger.state.digest()
+
+    with pytest.raises(DamagedData, match="list"):
+        ledger.state.apply(data, ledger.fetch_list)
+    assert ledger.state.digest() == before
+    ledger.lists[b"L" * 32] = PACK + OTHER
+    ledger.fold(data)
+
+    assert ledger.state.condemned.keys() == {PACK, OTHER}
+    assert ledger.state.lists == {b"L" * 32}
+
+
+def test_state_survives_its_encoding_and_goes_on(ledger: Ledger) -> None:
+    """A summary's reader folds the next record as everybody else."""
+    committed(ledger)
+    condemned(ledger)
+    ledger.say("claim", rec.Claimed(b"R" * 16, OTHER))
+    loaded = State.decode(ledger.state.encode(), authority=ledger.state.authority)
+
+    assert loaded.digest() == ledger.state.digest()
+    data = ledger.make("forget", rec.Forgotten([b"s" * 16]))
+    loaded.apply(data, ledger.fetch_list)
+    ledger.fold(data)
+
+    assert loaded.digest() == ledger.state.digest()
+
+
+def test_swept_names_are_dropped_only_when_no_segment_can_name_them(ledger: Ledger) -> None:
+    """A chunk's place in an old segment must still look condemned."""
+    committed(ledger)
+    condemned(ledger)
+    assert PACK in ledger.state.needed_condemned(VAULT)
+
+    ledger.say("swept", rec.Swept(VAULT, ledger.state.size - 1))
+    assert PACK in ledger.state.needed_condemned(VAULT)
+    ledger.say("prune", rec.Pruned(old_segments=INDEX, new_segments=OTHER, packs=OTHER))
+
+    assert ledger.state.needed_condemned(VAULT) == {}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_void_record_of_one_leaf(data: bytes) -> None:
+    """Garbage cannot stop a ledger, and its bytes are part of the tree."""
+    ledger = Ledger()
+    head = ledger.state.tree.head()
+
+    assert ledger.fold(data) is None
+    assert ledger.state.size == 2
+    assert ledger.state.tree.head() != head
+
+
+@given(st.data())
+def test_altered_summary_is_damage_or_another_state(data: st.DataObject) -> None:
+    """Its hash stands in a record; decoding it raises nothing else."""
+    raw = bytearray(Ledger().state.encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+
+    try:
+        state = State.decode(bytes(raw), authority=b"a" * 32)
+    except DamagedData:
+        return
+    assert isinstance(state.size, int)
+
+
+def test_names_are_split_as_they_were_joined() -> None:
+    """Thirty-three bytes each, of known kinds only."""
+    names = [PACK, INDEX, b"l" + bytes(32), b"s" + bytes(32)]
+
+    assert split_names(join_names(names)) == names
+    assert object_name(PACK).startswith("packs/31/")
+    for hostile in (PACK[:-1], b"z" + bytes(32)):
+        with pytest.raises(DamagedData):
+            split_names(hostile)
+
+
+def test_whole_vault_folds_to_the_state_in_use() -> None:
+    """A real vault, from its first record."""
+    with lb.testing.memory_vault() as vault:
+        for number in range(5):
+            vault.backup([lb.Item("a", data=b"%d" % number, subject="user-42")], name="n")
+        vault.forget(vault.snapshot("latest"), reason="test")
+        vault.prune()
+        log = vault._session.log
+        state = State(log.state.vault_id, log.state.authority)
+        for index in range(log.state.size):
+            assert state.apply(log.record(index), log.fetch_list) is not None
+
+        assert state.digest() == log.state.digest()
