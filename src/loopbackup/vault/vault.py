@@ -24,7 +24,7 @@ from .verbs.backup import BackupJob, run_backup
 from .verbs.check import CheckReport, run_check
 from .verbs.forget import run_forget
 from .verbs.lifecycle import create_vault, default_state_dir, open_vault, system_clock
-from .verbs.look import Described, describe, describe_all
+from .verbs.look import Described, describe_all
 from .verbs.prune import Pruned, run_prune
 from .verbs.restore import Restored, RestoreJob, run_restore
 from .verbs.session import UNNAMED, Session
@@ -312,12 +312,7 @@ class Vault:
             executor=executor,
         )
         done = run_backup(self._session, job, Reporter("backup", progress))
-        described = (
-            done.described
-            if done.described is not None
-            else describe(self._session, self._session.log.state.snapshots[done.snapshot])
-        )
-        snapshot = Snapshot(self._session, described, self._actor, done.problems)
+        snapshot = Snapshot(self._session, done.described, self._actor, done.problems)
         if errors == "raise" and not snapshot.report.ok:
             raise IncompleteBackup(_incomplete(snapshot), snapshot=snapshot, problems=done.problems)
         return snapshot

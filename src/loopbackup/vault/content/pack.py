@@ -58,6 +58,8 @@ class PackBuilder:
         self._used = 0
         self._directory = 8
         self._groups: dict[tuple[bytes, int], _Rows] = {}
+        self.spoiled = False
+        """A reserved place was never filled: the pack must not be put."""
 
     def __len__(self) -> int:
         return self._used

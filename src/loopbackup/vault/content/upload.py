@@ -225,6 +225,9 @@ class Upload:
                 full, self._builder = builder, None
         try:
             domain.encrypt_into(target, payload, chunk_id=chunk_id, codec=codec, plain=len(plain))
+        except BaseException:
+            builder.spoiled = True
+            raise
         finally:
             with self._lock:
                 self._writing[id(builder)] -= 1
@@ -237,6 +240,8 @@ class Upload:
             while self._writing.get(id(builder), 0):
                 self._idle.wait()
             self._writing.pop(id(builder), None)
+        if builder.spoiled:
+            return
         pack = builder.seal(self._keyring.index_secret, self._keyring.root.vault_id, last=last)
         self._store.put(names.pack_name(pack.digest), pack.data)
         with self._lock:

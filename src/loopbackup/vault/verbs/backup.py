@@ -32,7 +32,7 @@ from ..ledger.log import Draft, Rebuild, put_list
 from ..ledger.state import SnapshotRecord, State, join_names
 from ..source.base import Source
 from .collect import Collected, Collector, Parent
-from .look import Described, latest
+from .look import Described, describe, latest
 from .relocate import Relocator
 from .session import Session
 
@@ -70,11 +70,8 @@ class BackupJob:
 class Done:
     """A committed backup, or with ``dry_run`` what it would have been."""
 
-    snapshot: bytes
-    report: Report
+    described: Described
     problems: tuple[Problem, ...]
-    described: Described | None = None
-    """For a dry run, which has no record."""
 
 
 def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
@@ -89,8 +86,9 @@ def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
     facts = Facts(actor=job.actor, name=job.name, tags=dict(job.tags), category=job.category)
     session.begin(Action.BACKUP, job.actor, facts)
     snapshot = _snapshot_id(session, job.idempotency_key)
-    if snapshot in session.log.state.snapshots:
-        return Done(snapshot, Report(), ())
+    known = session.log.state.snapshots.get(snapshot)
+    if known is not None:
+        return Done(describe(session, known), ())
     return _Run(session, job, snapshot, reporter).go()
 
 
@@ -159,17 +157,14 @@ class _Run:
             self._stop_early(exc)
             raise
         self.reporter.finish()
-        return Done(
-            self.snapshot,
-            self._report(),
-            tuple(self.result.problems),
-            self._imagined() if self.job.dry_run else None,
-        )
+        return Done(self._described(), tuple(self.result.problems))
 
-    def _imagined(self) -> Described:
-        """Describe what a dry run would have committed."""
-        record = SnapshotRecord(self.snapshot, -1, 0, b"", b"", b"", ())
-        return Described(record, self._body())
+    def _described(self) -> Described:
+        record = self.session.log.state.snapshots.get(self.snapshot)
+        if record is not None:
+            return describe(self.session, record)
+        # A dry run has no record, and another process may have forgotten this one by now.
+        return Described(SnapshotRecord(self.snapshot, -1, 0, b"", b"", b"", ()), self._body())
 
     def _collect(self) -> None:
         described = latest(self.session, self.job.name)
