@@ -109,7 +109,7 @@ def show_subject(key: SubjectKey | None) -> Subject | None:
 
 def _roles(value: Collection[str]) -> frozenset[str]:
     if isinstance(value, str):
-        raise InputError('roles is a collection: Actor("anna", roles={"dpo"})')
+        raise InputError('roles is a collection: Actor("user-42", roles={"dpo"})')
     return frozenset(value)
 
 

@@ -74,7 +74,7 @@ def test_folder_that_is_no_vault_is_a_format_error(tmp_path: Path, what: str) ->
     if what != "nothing":
         place.mkdir()
     if what == "other files":
-        (place / "letter.txt").write_text("Dear Anna")
+        (place / "letter.txt").write_text("Dear user-42")
     if what == "an object of ours":
         (place / "vault").write_bytes(b"something else")
     before = sorted(path.name for path in place.rglob("*"))
@@ -88,7 +88,7 @@ def test_folder_that_is_no_vault_is_a_format_error(tmp_path: Path, what: str) ->
 def test_vault_is_never_created_over_anything(tmp_path: Path) -> None:
     """Not over a vault, and not over other files."""
     (tmp_path / "vault").mkdir()
-    (tmp_path / "vault" / "letter").write_text("Dear Anna")
+    (tmp_path / "vault" / "letter").write_text("Dear user-42")
     store = MemoryStore()
     create(store)
     before = dump(store)
@@ -221,10 +221,10 @@ def test_refused_action_has_no_effect_and_is_recorded(action: str, tmp_path: Pat
     with reopen(store) as vault:
         vault.backup(items({"a": b"a"}), name="n")
     before = {key for key in dump(store) if not key.startswith("ledger/")}
-    anna = lb.Actor("anna", roles={"support"}, purpose="a question", ip="192.0.2.7")
+    person = lb.Actor("user-42", roles={"support"}, purpose="a question", ip="192.0.2.7")
 
     with (
-        reopen(store, gate=Deny(action), actor=anna) as vault,
+        reopen(store, gate=Deny(action), actor=person) as vault,
         pytest.raises(PolicyError) as caught,
     ):
         VERBS[action](vault, tmp_path)
@@ -237,7 +237,7 @@ def test_refused_action_has_no_effect_and_is_recorded(action: str, tmp_path: Pat
     with reopen(store) as vault:
         refused = [entry for entry in vault.ledger.entries() if entry.kind == "refused"]
         assert [(e.actor, e.action, e.reason) for e in refused] == [
-            ("anna", action, "not on Sundays")
+            ("user-42", action, "not on Sundays")
         ]
         assert refused[0].purpose == "a question"
         assert len(vault.snapshots()) == 1
@@ -254,26 +254,26 @@ def test_opening_may_be_refused() -> None:
 
 def test_every_entry_names_its_actor() -> None:
     """The handle's own, the view's, and the block's, which comes first."""
-    anna, ben, eve = (lb.Actor(name) for name in ("anna", "ben", "eve"))
-    with new_vault(actor=anna) as vault:
+    person, job, ops = (lb.Actor(name) for name in ("user-42", "job", "ops"))
+    with new_vault(actor=person) as vault:
         vault.backup(items({"a": b"a"}), name="n")
-        vault.acting_as(ben).backup(items({"b": b"b"}), name="n")
-        with lb.acting_as(eve):
+        vault.acting_as(job).backup(items({"b": b"b"}), name="n")
+        with lb.acting_as(ops):
             vault.backup(items({"c": b"c"}), name="n")
 
         entries = [entry for entry in vault.ledger.entries() if entry.kind == "snapshot"]
 
-    assert [entry.actor for entry in entries] == ["anna", "ben", "eve"]
+    assert [entry.actor for entry in entries] == ["user-42", "job", "ops"]
     assert all(entry.action == "backup" for entry in entries)
 
 
 def test_view_of_a_vault_closes_nothing() -> None:
     """Only the owner ends it."""
     with new_vault() as vault:
-        vault.acting_as(lb.Actor("ben")).close()
+        vault.acting_as(lb.Actor("job")).close()
         vault.backup(items({"a": b"a"}), name="n")
 
-        view: Vault = vault.acting_as(lb.Actor("ben"))
+        view: Vault = vault.acting_as(lb.Actor("job"))
     with pytest.raises(InputError, match="closed"):
         view.snapshots()
 

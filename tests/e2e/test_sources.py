@@ -483,8 +483,8 @@ def test_hostile_entries_never_lead_out_of_the_target(tmp_path: Path) -> None:
 
 def test_restores_and_looks_are_recorded() -> None:
     """A restore before its first byte, looks at the close."""
-    anna = lb.Actor("anna", purpose="support case")
-    vault = new_vault(actor=anna)
+    person = lb.Actor("user-42", purpose="support case")
+    vault = new_vault(actor=person)
     snapshot = vault.backup(items({"a": b"a"}), name="n")
     vault.restore(snapshot, "memory://acme-recorded")
     list(snapshot.ls())
@@ -495,7 +495,7 @@ def test_restores_and_looks_are_recorded() -> None:
     with reopen(store) as again:
         entries = {entry.kind: entry for entry in again.ledger.entries()}
 
-    assert (entries["restore"].actor, entries["read"].actor) == ("anna", "anna")
+    assert (entries["restore"].actor, entries["read"].actor) == ("user-42", "user-42")
     assert entries["restore"].purpose == "support case"
 
 

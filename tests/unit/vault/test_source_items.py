@@ -46,13 +46,13 @@ class NoReadinto:
 @pytest.mark.parametrize(
     "data",
     [
-        b"Dear Anna",
-        bytearray(b"Dear Anna"),
-        memoryview(b"Dear Anna"),
-        io.BytesIO(b"Dear Anna"),
-        NoReadinto(b"Dear Anna"),
-        lambda: b"Dear Anna",
-        lambda: io.BytesIO(b"Dear Anna"),
+        b"Dear user-42",
+        bytearray(b"Dear user-42"),
+        memoryview(b"Dear user-42"),
+        io.BytesIO(b"Dear user-42"),
+        NoReadinto(b"Dear user-42"),
+        lambda: b"Dear user-42",
+        lambda: io.BytesIO(b"Dear user-42"),
     ],
     ids=["bytes", "bytearray", "memoryview", "file", "read only", "function", "function of file"],
 )
@@ -62,7 +62,7 @@ def test_data_may_be_bytes_a_file_or_a_function(data: Any) -> None:
 
     (content,) = [read(source, found) for found in source.scan() if isinstance(found, Found)]
 
-    assert content == b"Dear Anna"
+    assert content == b"Dear user-42"
 
 
 def test_metadata_of_an_item_is_recorded() -> None:

@@ -506,7 +506,7 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_walked() -> None:
 
 def test_messages_hold_no_names(tmp_path: Path) -> None:
     """What is logged about a problem names nobody."""
-    (tmp_path / "anna-svensson").mkdir()
+    (tmp_path / "person-svensson").mkdir()
     scan = TreeSource(tmp_path)
     real_listdir = os.listdir
     calls: list[int] = []
@@ -514,18 +514,18 @@ def test_messages_hold_no_names(tmp_path: Path) -> None:
     def fail_second(fd: int) -> list[str]:
         calls.append(fd)
         if len(calls) > 1:
-            raise OSError(5, "Input/output error", "anna-svensson")
+            raise OSError(5, "Input/output error", "person-svensson")
         return real_listdir(fd)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "listdir", fail_second)
         (_, problem) = scan.scan()
     with pytest.raises(InputError) as caught:
-        TreeSource(tmp_path / "anna")
+        TreeSource(tmp_path / "user-42")
 
     assert isinstance(problem, ScanProblem)
     assert problem.message == "input/output error"
-    assert "anna" not in str(caught.value)
+    assert "user-42" not in str(caught.value)
 
 
 def test_abandoned_scan_leaves_nothing_open(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_any_bytes_are_entries_or_damage(data: bytes) -> None:
 @given(st.data())
 def test_altered_entries_are_entries_or_damage(data: st.DataObject) -> None:
     """Flipped bits of a chunk that authenticates all the same."""
-    node = Node(b"a/\xff", FILE, 0o644, user="anna", extra=Extra(meta={"key": "value"}))
+    node = Node(b"a/\xff", FILE, 0o644, user="user-42", extra=Extra(meta={"key": "value"}))
     raw = bytearray(codec.encode([node, node]))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))

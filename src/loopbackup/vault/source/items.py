@@ -83,7 +83,7 @@ class Item:
         InputError: An unsafe path, a naive time, an empty version, or a value
             of the wrong type.
 
-    >>> Item("mail/7", data=b"Dear Anna", version="3", subject=("acme", "42")).raw_path
+    >>> Item("mail/7", data=b"Dear user-42", version="3", subject=("acme", "42")).raw_path
     b'mail/7'
     """
 
