@@ -1,0 +1,321 @@
+"""Vaults that were written once stay readable: by the library, and by its page alone."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.compat import reader, regenerate
+from tests.compat.reader_ledger import FoldError
+from tests.compat.reader_sealed import Credential, VaultError
+
+import loopbackup as lb
+
+HERE = Path(__file__).parent
+READER = sorted(HERE.glob("reader*.py"))
+Found = dict[str, Any]
+
+names = pytest.mark.parametrize("name", sorted(regenerate.VAULTS))
+
+
+def secret_of(golden: Path) -> tuple[str, Path]:
+    """Find the kind and the file of a golden vault's credential."""
+    if (golden / "key").exists():
+        return "keyfile", golden / "key"
+    return "passphrase", golden / "passphrase"
+
+
+def expected_of(golden: Path) -> Found:
+    """Read what a golden vault holds."""
+    found: Found = json.loads((golden / "expected.json").read_bytes())
+    return found
+
+
+def read(golden: Path, out: Path | None = None) -> Found:
+    """Run the independent reader."""
+    kind, file = secret_of(golden)
+    credential = Credential(kind, file.read_text().splitlines()[0])
+    # What a subprocess would print: tuples are lists, and so on.
+    found: Found = json.loads(json.dumps(reader.read(golden / "vault", credential, out)))
+    return found
+
+
+def open_copy(golden: Path, tmp_path: Path) -> lb.Vault:
+    """Open a copy of a golden vault with the library; nothing may be written to it."""
+    kind, file = secret_of(golden)
+    key = lb.KeyFile(file) if kind == "keyfile" else lb.Passphrase.from_file(file)
+    shutil.copytree(golden / "vault", tmp_path / "copy")
+    return lb.Vault.open(tmp_path / "copy", key, read_only=True, state_dir=None)
+
+
+def only_expected(found: Found, expected: Found) -> Found:
+    """Reduce what the reader says to the fields that are expected of it."""
+    snapshots = []
+    for snapshot, wanted in zip(found["snapshots"], expected["snapshots"], strict=True):
+        entries = sorted(snapshot["entries"], key=lambda entry: (entry["path"], entry["subject"]))
+        pairs = zip(entries, wanted["entries"], strict=True)
+        reduced = [{field: entry.get(field) for field in fields} for entry, fields in pairs]
+        snapshots.append({field: snapshot[field] for field in wanted} | {"entries": reduced})
+    return {"vault": found["vault"], "head": found["head"], "snapshots": snapshots}
+
+
+def look(path: bytes, kind: str) -> Found:
+    """Say what stands on the disk, in the words of ``expected.json``."""
+    found = os.lstat(path)
+    entry: Found = {"mtime_ns": found.st_mtime_ns}
+    if kind not in ("item", "symlink"):
+        entry["mode"] = stat.S_IMODE(found.st_mode)
+    if kind == "symlink":
+        entry["target"] = os.fsencode(os.readlink(path)).hex()
+    if kind in ("file", "item"):
+        assert stat.S_ISREG(found.st_mode)
+        content = Path(os.fsdecode(path)).read_bytes()
+        entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert kind != "folder" or stat.S_ISDIR(found.st_mode)
+    assert kind != "fifo" or stat.S_ISFIFO(found.st_mode)
+    return entry
+
+
+def assert_restored(folder: Path, entries: list[Found]) -> None:
+    """Hold a folder against what a snapshot has, with nothing more and nothing less."""
+    wanted, present = {}, {}
+    for entry in entries:
+        path = bytes.fromhex(entry["path"])
+        present[path] = look(os.path.join(os.fsencode(folder), path), entry["kind"])
+        # An item without a time gets whatever time it is.
+        if entry["kind"] == "item" and not entry["mtime_ns"]:
+            present[path]["mtime_ns"] = 0
+        wanted[path] = {field: entry[field] for field in present[path]}
+    assert present == wanted
+    # Folders above items are no entries.
+    extra = {path for path, _ in regenerate.walk(folder)} - wanted.keys()
+    assert all(any(path.startswith(above + b"/") for path in wanted) for above in extra)
+
+
+@names
+def test_golden_vault_is_read_by_the_page_alone(name: str, tmp_path: Path) -> None:
+    """The independent reader verifies, lists and restores exactly what went in."""
+    golden = regenerate.DATA / name
+    expected = expected_of(golden)
+
+    found = read(golden, tmp_path)
+
+    assert (found["problems"], found["alarms"]) == ([], [])
+    assert only_expected(found, expected) == expected
+    for snapshot in expected["snapshots"]:
+        assert_restored(tmp_path / snapshot["id"], snapshot["entries"])
+
+
+@names
+def test_golden_vault_is_read_by_the_library(name: str, tmp_path: Path) -> None:
+    """The library restores exactly what an older one put in, and finds no fault."""
+    golden = regenerate.DATA / name
+    expected = expected_of(golden)
+
+    with open_copy(golden, tmp_path) as vault:
+        head, snapshots = vault.head, vault.snapshots()
+        report = vault.check(data=True)
+        for snapshot in snapshots:
+            vault.restore(snapshot, tmp_path / snapshot.id)
+
+    assert report.ok, report.problems
+    assert head == expected["head"]
+    assert {found.id for found in snapshots} == {wanted["id"] for wanted in expected["snapshots"]}
+    for wanted in expected["snapshots"]:
+        assert_restored(tmp_path / wanted["id"], wanted["entries"])
+
+
+@names
+def test_library_lists_a_golden_vault(name: str, tmp_path: Path) -> None:
+    """Names, times, tags, subjects, versions and meta of an older vault are all there."""
+    golden = regenerate.DATA / name
+    expected = {wanted["id"]: wanted for wanted in expected_of(golden)["snapshots"]}
+
+    with open_copy(golden, tmp_path) as vault:
+        listed = {found.id: (found, [*found.ls(recursive=True)]) for found in vault.snapshots()}
+
+    assert listed.keys() == expected.keys()
+    for snapshot, entries in listed.values():
+        wanted = expected[snapshot.id]
+        reduced = regenerate.expected_snapshot(snapshot, [])
+        assert reduced | {"entries": wanted["entries"]} == wanted
+        assert sorted(map(shown, entries), key=repr) == sorted(
+            map(meant, wanted["entries"]), key=repr
+        )
+
+
+def shown(entry: lb.Entry) -> Found:
+    """Say what the library tells about an entry."""
+    subject = [entry.subject] if isinstance(entry.subject, str) else [*(entry.subject or ())]
+    told = {"path": entry.raw_path.hex(), "subject": subject, "size": entry.size_bytes}
+    return told | {"mode": entry.mode, "version": entry.version, "meta": dict(entry.meta)}
+
+
+def meant(entry: Found) -> Found:
+    """Say what the library has to tell about an entry."""
+    told = {field: entry[field] for field in ("path", "subject", "size", "mode")}
+    return told | {"version": entry.get("version"), "meta": entry.get("meta") or {}}
+
+
+@names
+def test_vault_of_today_is_read_by_the_page_alone(name: str, tmp_path: Path) -> None:
+    """What the library writes now is what the page says now."""
+    regenerate.make(name, tmp_path / name)
+    expected = expected_of(tmp_path / name)
+
+    found = read(tmp_path / name)
+
+    assert (found["problems"], found["alarms"]) == ([], [])
+    assert only_expected(found, expected) == expected
+
+
+def test_many_entries_of_one_subject_are_read_by_the_page_alone(tmp_path: Path) -> None:
+    """Streams that are so long that the snapshot's table names a list of them are read."""
+    items = [
+        lb.Item(f"{number:05}/" + "/".join(["x" * 240] * 6), data=b"", subject="user-42")
+        for number in range(1_200)
+    ]
+    key = lb.KeyFile.generate(tmp_path / "key")
+    clock = regenerate.Clock()
+    with regenerate.new_vault(tmp_path / "vault", key, clock, regenerate.SMALL) as vault:
+        snapshot = vault.backup(items, name="many")
+        entries = regenerate.expected_items(items)
+        snapshots = [regenerate.expected_snapshot(snapshot, entries)]
+        expected = {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
+
+    found = read(tmp_path)
+
+    assert (found["problems"], found["alarms"]) == ([], [])
+    assert only_expected(found, expected) == expected
+
+
+def test_reader_is_a_program(tmp_path: Path) -> None:
+    """Run as a command, the reader restores a vault and says all about it as JSON."""
+    golden = regenerate.DATA / "items"
+    command = [sys.executable, str(HERE / "reader.py"), str(golden / "vault")]
+    command += ["--key-file", str(golden / "key"), "--out", str(tmp_path / "out"), "--json"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
+
+    expected = expected_of(golden)
+    assert only_expected(json.loads(done.stdout), expected) == expected
+    for snapshot in expected["snapshots"]:
+        assert_restored(tmp_path / "out" / snapshot["id"], snapshot["entries"])
+
+
+def test_reader_shows_who_did_what() -> None:
+    """The audit bodies of the ledger open, and name the actor and the reason."""
+    audit = {
+        (kind, body["actor"], body["reason"])
+        for _, kind, body in read(regenerate.DATA / "items")["audit"]
+    }
+
+    assert ("forget", "user-42", "golden vault") in audit
+    assert {kind for kind, _, _ in audit} >= {"snapshot", "forget", "prune"}
+
+
+def test_reader_opens_nothing_with_another_key(tmp_path: Path) -> None:
+    """A key file that has no slot is told apart from damage."""
+    lb.KeyFile.generate(tmp_path / "key")
+    credential = Credential("keyfile", (tmp_path / "key").read_text())
+
+    with pytest.raises(VaultError, match="no slot is this credential's"):
+        reader.read(regenerate.DATA / "items" / "vault", credential)
+
+
+def damaged(name: str, pattern: str, tmp_path: Path) -> Path:
+    """Copy a golden vault and turn one bit in the last byte of an object."""
+    shutil.copytree(regenerate.DATA / name, tmp_path / name)
+    (path, *_) = sorted(tmp_path.glob(f"{name}/vault/{pattern}"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    return tmp_path / name
+
+
+def test_reader_reports_a_damaged_pack(tmp_path: Path) -> None:
+    """Damage in the random bytes of a pack is reported and costs no content."""
+    golden = damaged("long", "packs/*/*", tmp_path)
+    expected = expected_of(golden)
+
+    found = read(golden)
+
+    assert ["has another hash" in problem for problem in found["problems"]] == [True]
+    assert only_expected(found, expected) == expected
+
+
+def test_reader_restores_around_a_lost_pack(tmp_path: Path) -> None:
+    """A pack that is gone is reported with what it costs; all else is restored."""
+    shutil.copytree(regenerate.DATA / "items", tmp_path / "items")
+    packs = tmp_path.glob("items/vault/packs/*/*")
+    max(packs, key=lambda path: path.stat().st_size).unlink()
+    lost = b"users/user-47/07.bin".hex()
+
+    found = read(tmp_path / "items")
+
+    expected = expected_of(tmp_path / "items")["snapshots"]
+    for snapshot, wanted in zip(found["snapshots"], expected, strict=True):
+        paths = sorted(entry["path"] for entry in snapshot["entries"])
+        assert paths == [entry["path"] for entry in wanted["entries"] if entry["path"] != lost]
+    # The pack itself, and the item in each of two snapshots.
+    assert len(found["problems"]) == 3
+
+
+def test_reader_restores_into_new_folders_only(tmp_path: Path) -> None:
+    """A folder that exists could hold links that lead elsewhere, so it is refused."""
+    read(regenerate.DATA / "items", tmp_path / "out")
+
+    with pytest.raises(FileExistsError):
+        read(regenerate.DATA / "items", tmp_path / "out")
+
+
+def test_reader_stops_at_an_altered_body(tmp_path: Path) -> None:
+    """A record of the house whose body was altered stops the fold."""
+    golden = damaged("tree", "ledger/*4", tmp_path)
+
+    with pytest.raises(FoldError, match="altered body"):
+        read(golden)
+
+
+def test_reader_sees_a_gap(tmp_path: Path) -> None:
+    """A record behind a missing one is no part of the history, and is told."""
+    shutil.copytree(regenerate.DATA / "items", tmp_path / "items")
+    records = sorted(tmp_path.glob("items/vault/ledger/*"))
+    records[-2].unlink()
+
+    found = read(tmp_path / "items")
+
+    assert found["alarms"] == [[len(records) - 1, "stands above a gap"]]
+    assert found["head"].startswith(f"{len(records) - 2}:")
+
+
+def test_reader_owes_nothing_to_the_library() -> None:
+    """The reader imports nothing of loopbackup, and each of its parts is short."""
+    imported = set()
+    for path in READER:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+
+    assert not {name for name in imported if name.split(".")[0] == "loopbackup"}
+    ours = {name for name in imported if name.startswith("tests")}
+    assert ours <= {f"tests.compat.{path.stem}" for path in READER}
+    assert all(len(path.read_text().splitlines()) < 400 for path in READER)
+
+
+def test_golden_vaults_stay_small() -> None:
+    """All golden vaults together take less than two megabytes."""
+    sizes = [path.stat().st_size for path in regenerate.DATA.rglob("*") if path.is_file()]
+
+    assert 0 < sum(sizes) < 2_000_000
