@@ -32,6 +32,7 @@ __all__ = [
     "SubjectKey",
     "show_subject",
     "subject_key",
+    "text_size",
 ]
 
 Subject: TypeAlias = str | tuple[str, ...]
@@ -71,6 +72,21 @@ class Action(StrEnum):
     PROMOTE = "promote"
 
 
+def text_size(what: str, value: object) -> int:
+    """
+    Give the size of *value* in bytes of UTF-8; *what* names it in the error.
+
+    Raises:
+        InputError: It is not text, or text with surrogates.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{what} must be text, not {type(value).__name__}")
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError as exc:
+        raise InputError(f"{what} contains surrogates, which are no text") from exc
+
+
 def subject_key(subject: Subject) -> SubjectKey:
     """
     Give the canonical form of *subject*.
@@ -85,16 +101,13 @@ def subject_key(subject: Subject) -> SubjectKey:
     >>> subject_key("user-42")
     ('user-42',)
     """
+    if not isinstance(subject, str | tuple | list):
+        raise InputError(f"a subject is text or a tuple of texts, not {type(subject).__name__}")
     parts: tuple[Any, ...] = (subject,) if isinstance(subject, str) else tuple(subject)
     if not 1 <= len(parts) <= 2:
         raise InputError(f"a subject has one part or two, not {len(parts)}")
     for part in parts:
-        if not isinstance(part, str):
-            raise InputError(f"a subject is made of text, not of {type(part).__name__}")
-        try:
-            size = len(part.encode())
-        except UnicodeEncodeError as exc:
-            raise InputError("a subject contains surrogates, which are no text") from exc
+        size = text_size("a part of a subject", part)
         if not 1 <= size <= MAX_SUBJECT_PART_BYTES:
             raise InputError(
                 f"a part of a subject has 1 to {MAX_SUBJECT_PART_BYTES} bytes, not {size}"
@@ -108,8 +121,10 @@ def show_subject(key: SubjectKey | None) -> Subject | None:
 
 
 def _roles(value: Collection[str]) -> frozenset[str]:
-    if isinstance(value, str):
+    if isinstance(value, str) or not isinstance(value, Collection):
         raise InputError('roles is a collection: Actor("user-42", roles={"dpo"})')
+    for role in value:
+        text_size("a role", role)
     return frozenset(value)
 
 
@@ -133,8 +148,12 @@ class Actor:
     device: str | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if not self.id:
+        if not text_size("an actor's id", self.id):
             raise InputError("an actor needs an id")
+        for name in ("purpose", "ip", "device"):
+            value = getattr(self, name)
+            if value is not None:
+                text_size(f"an actor's {name}", value)
 
 
 @frozen

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 # length; a type with "*" may be left out and is empty then; one with "?" may be
 # left out or nil and is nil then.
 TYPES = {"b": bytes, "i": int, "s": str, "l": list, "m": dict, "t": bool}
-SLOT = "id:8 kind:s params:l public_key:1216 wrapped:1168 box:176"
+SLOT = "id:8 kind:s params:l public_key:1216 wrapped:1168 box:176 vouch:32"
 PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
 
 
@@ -175,13 +175,18 @@ class Credential(NamedTuple):
         need((magic, checksum.strip()) == ("loopbackup-key-1", digest[:8]), "no key file")
         return bytes.fromhex(seed)
 
-    def open_slot(self, slot: SimpleNamespace, vid: bytes, epoch: bytes, salt: bytes) -> bytes:
+    def open_slot(
+        self, slot: SimpleNamespace, vid: bytes, authority: bytes, epoch: bytes, salt: bytes
+    ) -> bytes:
         """Get the root key out of a slot (5.2)."""
-        keys = hashlib.shake_256(self.seed(*slot.params)).digest(96)
+        seed = self.seed(*slot.params)
+        keys = hashlib.shake_256(seed).digest(96)
         mlkem = MLKEM768PrivateKey.from_seed_bytes(keys[:64])
         curve = X25519PrivateKey.from_private_bytes(keys[64:])
         public_key = mlkem.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
         need(slot.public_key == public_key, "no slot is this credential's")
+        vouch = blake3(vid + authority, key=derive(seed, "vouch", b"")).digest()
+        need(slot.vouch == vouch, "the slot is of another vault than it should be")
         info = b"loopbackup/v1/slot\0" + vid + epoch + slot.id + hashlib.sha256(public_key).digest()
         suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
         try:

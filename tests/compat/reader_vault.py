@@ -117,7 +117,9 @@ class Vault:
             slot = array(decode(data[7:]), SLOT)
             need((slot.id, slot.kind) == (slot_id, kind), "another slot")
             try:
-                root_key = credential.open_slot(slot, vid, epoch, created.salt)
+                root_key = credential.open_slot(
+                    slot, vid, self.ledger.authority, epoch, created.salt
+                )
             except VaultError as error:
                 problem = str(error)
                 continue

@@ -221,7 +221,7 @@ def test_slot_opens_as_the_page_describes_it() -> None:
     end = at + 11 + struct.unpack_from("<I", raw, at + 7)[0]
     frame = msgspec.msgpack.decode(raw[at + 11 : end])
     (path,) = golden.glob("vault/keys/*/slot-*")
-    slot_id, _, _, public_key, wrapped, box = msgspec.msgpack.decode(path.read_bytes()[7:])
+    slot_id, _, _, public_key, wrapped, box, _ = msgspec.msgpack.decode(path.read_bytes()[7:])
     seed = bytes.fromhex((golden / "key").read_text().split()[1])
     epoch, salt = frame[4], frame[10][1]
     info = b"loopbackup/v1/slot\0" + vid + epoch + slot_id + hashlib.sha256(public_key).digest()

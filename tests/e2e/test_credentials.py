@@ -159,8 +159,10 @@ def test_newer_seal_is_told() -> None:
         reopen(load(objects))
 
 
-def test_header_out_of_bounds_is_a_format_error() -> None:
+def test_header_out_of_bounds_is_a_format_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut parameters that no cutter takes are refused, though each is within its own bounds."""
+    # A writer of another make may put what this library refuses to.
+    monkeypatch.setattr("loopbackup.vault.verbs.lifecycle._check_readable", lambda header: None)
     store = MemoryStore()
     create_vault(
         "memory://x",

@@ -298,7 +298,7 @@ def test_snapshots_are_found_by_name_tag_time_and_id() -> None:
         assert vault.snapshot(made[1].id[:8]) == vault.snapshot(made[1].id) == made[1]
         with pytest.raises(InputError, match=r"'files', 'mail'"):
             vault.snapshot("latest")
-        with pytest.raises(InputError, match="begin with"):
+        with pytest.raises(InputError, match="begins with"):
             vault.snapshot("")
         for missing in ({"name": "none"}, {"ref": "zz"}, {"at": start - timedelta(days=1)}):
             with pytest.raises(NotFoundError):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from attrs import field, frozen
 
 from ..errors import DamagedData, InputError, NotFoundError
-from ..terms import Action, Actor, Facts, Problem, Subject, show_subject
+from ..terms import Action, Actor, Facts, Problem, Subject, SubjectKey, show_subject, subject_key
 from .content.streams import content_ids
 from .format.entries import DIRECTORY, FILE, ITEM, PROBLEM, SYMLINK, Node, tree_order
 from .keys.domains import Domain
 from .source.patterns import Patterns
-from .verbs.look import Described
+from .verbs.look import Described, require_live
 from .verbs.restore import streams_of
 from .verbs.session import Session, to_datetime
 
@@ -202,28 +202,44 @@ class Snapshot:
 
     # ---- looking
 
-    def _nodes(self) -> Iterator[tuple[Domain, Node]]:
-        self._session.check_open()
-        facts = Facts(actor=self._actor, name=self.name, tags=self.tags, category=self.category)
+    def _begin(self, subject: Subject | None) -> SubjectKey | None:
+        key = None if subject is None else subject_key(subject)
+        facts = Facts(
+            actor=self._actor, subject=key, name=self.name, tags=self.tags, category=self.category
+        )
         self._session.begin(Action.READ, self._actor, facts)
+        require_live(self._session, self._described)
         self._session.looked(self._actor)
-        for domain, stream in streams_of(self._session, self._described):
+        return key
+
+    def _nodes(self, subject: Subject | None = None) -> Iterator[tuple[Domain, Node]]:
+        key = self._begin(subject)
+        for domain, stream in streams_of(self._session, self._described, key):
             for node in stream:
                 yield domain, node
 
-    def ls(self, path: str | bytes = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def ls(
+        self,
+        path: str | bytes = "",
+        *,
+        recursive: bool = False,
+        subject: Subject | None = None,
+    ) -> Iterator[Entry]:
         """
         Yield what lies in a folder of the snapshot, the root by default.
+
+        With *subject* only what is about it.
 
         Cost: reads the entry streams; no content.
 
         Raises:
-            NotFoundError: There is nothing at *path*.
+            NotFoundError: There is nothing at *path*, or nothing of *subject*,
+                or the snapshot was forgotten.
         """
         folder = _raw(path).strip(b"/")
         prefix = folder + b"/" if folder else b""
         found = not folder
-        for domain, node in self._nodes():
+        for domain, node in self._nodes(subject):
             if node.path == folder:
                 found = True
                 if node.kind != DIRECTORY:
@@ -242,47 +258,57 @@ class Snapshot:
             if patterns.matches(node.path, is_dir=node.kind == DIRECTORY):
                 yield to_entry(node, domain)
 
-    def entry(self, path: str | bytes) -> Entry:
+    def entry(self, path: str | bytes, *, subject: Subject | None = None) -> Entry:
         """
-        Give one entry.
+        Give one entry; without *subject* the one about nobody, or the only one.
 
         Raises:
-            NotFoundError: There is none at *path*.
+            NotFoundError: There is none at *path*, or the snapshot was forgotten.
+            InputError: Several subjects have that path; *subject* says whose.
         """
-        domain, node = self._locate(path)
+        domain, node = self._locate(path, subject)
         return to_entry(node, domain)
 
-    def _locate(self, path: str | bytes) -> tuple[Domain, Node]:
-        raw = _raw(path)
-        self._session.begin(Action.READ, self._actor, Facts(actor=self._actor, name=self.name))
-        self._session.looked(self._actor)
+    def _locate(self, path: str | bytes, subject: Subject | None) -> tuple[Domain, Node]:
+        raw, key = _raw(path), self._begin(subject)
         damaged: list[DamagedData] = []
-        for domain, stream in streams_of(self._session, self._described, on_damage=damaged.append):
+        found: list[tuple[Domain, Node]] = []
+        streams = streams_of(self._session, self._described, key, on_damage=damaged.append)
+        for domain, stream in streams:
             try:
                 node = _find(stream, raw)
             except DamagedData as exc:
                 damaged.append(exc)
                 continue
             if node is not None:
-                return domain, node
-        if damaged:
+                found.append((domain, node))
+                if domain.subject == key:
+                    break  # Exactly what was asked for, and the first to come.
+        if not found and damaged:
             # What was asked for may have been in what cannot be read.
             raise damaged[0]
-        raise NotFoundError("there is no entry at that path", kind="path", path=raw)
+        if not found:
+            raise NotFoundError("there is no entry at that path", kind="path", path=raw)
+        if len(found) > 1 and found[-1][0].subject != key:
+            raise InputError("several subjects have an entry at that path; say whose: subject=")
+        return found[-1]
 
-    def open(self, path: str | bytes) -> BinaryIO:
+    def open(self, path: str | bytes, *, subject: Subject | None = None) -> BinaryIO:
         """
-        Open the content of a file or an item for reading.
+        Open the content of a file or an item for reading; *subject* as for :meth:`entry`.
 
         Seekable; reads only the chunks that are asked for, each verified.
 
         Raises:
-            NotFoundError: There is no entry at *path*.
-            InputError: It has no content.
+            NotFoundError: There is no entry at *path*, or the snapshot was forgotten.
+            InputError: It has no content, or several subjects have that path.
+            DamagedData: Its content is lost; or, while reading, damaged.
         """
-        domain, node = self._locate(path)
+        domain, node = self._locate(path, subject)
         if node.kind not in (FILE, ITEM):
             raise InputError(f"only files and items can be opened, not a {_TYPES.get(node.kind)}")
+        if node.extra is not None and node.extra.problem == "lost":
+            raise DamagedData("the content was lost before the snapshot was committed", kind="lost")
         return io.BufferedReader(ChunkFile(self._session, domain, node), 64 << 10)
 
     def diff(self, other: Snapshot) -> Diff:
@@ -292,17 +318,22 @@ class Snapshot:
         Returns:
             What is in this one and not in *other* (added), the other way round
             (removed), and what differs in content or metadata (changed; as in
-            this one).
+            this one). What moved to another subject is removed and added.
+
+        Raises:
+            InputError: *other* is of another vault.
 
         Cost: reads the entry streams of both; memory for the entries of one.
         """
-        before = {node.path: (domain, node) for domain, node in other._nodes()}
+        if other._session.header.vault_id != self._session.header.vault_id:
+            raise InputError("only snapshots of one vault can be compared")
+        before = {(domain.id, node.path): (domain, node) for domain, node in other._nodes()}
         added, changed = [], []
         for domain, node in self._nodes():
-            old = before.pop(node.path, None)
+            old = before.pop((domain.id, node.path), None)
             if old is None:
                 added.append(to_entry(node, domain))
-            elif _differs(node, old[1]) or old[0].id != domain.id:
+            elif _differs(node, old[1]):
                 changed.append(to_entry(node, domain))
         removed = [to_entry(node, domain) for domain, node in before.values()]
         return Diff(*(tuple(sorted(part, key=_order)) for part in (added, removed, changed)))
@@ -365,10 +396,15 @@ class ChunkFile(io.RawIOBase):
         """Read from the chunk at the position."""
         if self._at >= self._size or not len(buffer):
             return 0
+        if not self._ids:
+            raise DamagedData("an entry names no content, but has a size")
         number = self._chunk_at(self._at)
         data = self._chunk(number)
         start = self._at - self._starts[number]
-        part = memoryview(data)[start : start + len(buffer)]
+        part = memoryview(data)[start : start + min(len(buffer), self._size - self._at)]
+        if not part:
+            # An end before the end would pass for a shorter file.
+            raise DamagedData("the chunks of an entry are shorter than the entry")
         buffer[: len(part)] = part
         self._at += len(part)
         return len(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +14,7 @@ from ..context import current_actor
 from ..errors import IncompleteBackup, InputError, NotFoundError
 from ..progress import ProgressLike, Reporter
 from ..terms import Action, Actor, Subject, subject_key
+from .format.snapshot import check_labels
 from .keys.credentials import Credential
 from .ledgerview import Ledger
 from .snapshot import Snapshot
@@ -274,7 +275,8 @@ class Vault:
         Raises:
             IncompleteBackup: The snapshot is committed (``.snapshot``) without
                 some entries (``.problems``).
-            InputError: No such source, or items without a name.
+            InputError: No such source, items without a name, or a name, tags
+                or category that are not text or too long.
             PolicyError: Refused; nothing was read.
             StoreError: The store failed; nothing is committed, and the next
                 run takes over what was uploaded.
@@ -284,29 +286,33 @@ class Vault:
         """
         self._session.check_open()
         self._session.check_writable()
+        if errors not in ("raise", "report"):
+            raise InputError('errors is "raise" or "report"')
+        tags = {} if tags is None else tags
         reopen = partial(
             open_source,
             source,
             subject=subject,
             include=include,
             exclude=exclude,
-            forbidden=_own_folder(self.url),
+            forbidden=self._session.own_folder,
             options=source_options,
         )
         opened = reopen()
         series = name if name is not None else opened.name
         if not series:
             raise InputError('items need a name: backup(items, name="mail")')
+        check_labels(series, tags, category)
         job = BackupJob(
             source=opened,
             name=series,
             actor=self._actor,
-            tags=dict(tags or {}),
+            tags=dict(tags),
             category=category,
             solid=solid,
             dynamic=callable(subject),
-            # A generator is spent once it is read; everything else starts anew.
-            reopen=None if isinstance(source, Iterator) else reopen,
+            # Only what is known to begin anew: a cursor or a generator may be spent.
+            reopen=reopen if isinstance(source, str | os.PathLike | list | tuple) else None,
             idempotency_key=idempotency_key,
             dry_run=dry_run,
             executor=executor,
@@ -444,6 +450,8 @@ class Vault:
             NotFoundError: There is none.
             InputError: Several fit.
         """
+        if not ref:
+            raise InputError('a snapshot is named by "latest" or by what its id begins with')
         found = self.snapshots(name=name, until=at)
         if ref != "latest":
             found = [s for s in found if s.id.startswith(ref.lower())]
@@ -463,6 +471,8 @@ class Vault:
     def _described(self, snapshot: Snapshot | str) -> Described:
         if isinstance(snapshot, str):
             snapshot = self.snapshot(snapshot)
+        if snapshot._session is not self._session:
+            raise InputError("the snapshot is of another open vault; give its id instead")
         return snapshot._described
 
 
@@ -470,15 +480,6 @@ def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise InputError("a time needs a zone: datetime(..., tzinfo=UTC)")
     return moment.astimezone(UTC)
-
-
-def _own_folder(url: str) -> set[tuple[int, int]]:
-    """Give the device and inode of a vault's folder, so that it is never its own source."""
-    try:
-        status = os.stat(url.removeprefix("file://"))
-    except (OSError, ValueError):
-        return set()
-    return {(status.st_dev, status.st_ino)}
 
 
 def _incomplete(snapshot: Snapshot) -> str:

@@ -23,7 +23,7 @@ from loopbackup.testing.memory import SIZES, open_memory_vault
 from loopbackup.vault.format import names
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.keys.credentials import Seed
-from loopbackup.vault.ledger.log import Draft, Rebuild, put_list
+from loopbackup.vault.ledger.log import Draft, Fresh, Rebuild, put_list
 from loopbackup.vault.ledger.state import State
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Store
@@ -105,6 +105,28 @@ def test_rebuild_runs_and_all_is_validated_again(store: MemoryStore) -> None:
         index = vault._session.log.commit(Counted([work, work, CHECKED]))
 
         assert (index, seen) == (1, [1, 1])
+
+
+def test_claim_of_a_list_that_a_prune_took_is_made_with_another(store: MemoryStore) -> None:
+    """The slower one puts its list anew, so that everybody can fold what it commits."""
+    run, made = b"R" * 16, list[bytes]()
+    with opened(store) as one, opened(store) as two:
+        seam = one._session.store
+
+        def make(state: State) -> Draft:
+            made.append(put_list(seam, b"p" + bytes(32)))
+            if len(made) == 1:
+                taken = rec.Pruned(condemned=b"l" + made[0])
+                two._session.log.commit_draft(Draft("prune", taken))
+                store.delete(names.list_name(made[0]))
+            return Draft("claim", rec.Claimed(run, b"", made[-1]))
+
+        assert one._session.log.commit(Fresh(make)) == 2
+
+    with opened(store) as vault:
+        assert len(made) == 2
+        assert vault._session.log.state.lists == {made[1]}
+        assert vault._session.log.state.claims.keys() == {run}
 
 
 def test_two_clients_commit_one_after_the_other(store: MemoryStore) -> None:

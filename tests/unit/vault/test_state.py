@@ -160,6 +160,10 @@ def committed(ledger: Ledger) -> None:
 VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
     "condemned pack": (condemned, lambda g: g.make("snapshot", snapshot(packs=PACK))),
     "condemned segment": (condemned, lambda g: g.make("snapshot", snapshot(segments=PACK))),
+    "condemned list": (
+        lambda g: g.say("prune", rec.Pruned(condemned=b"l" + b"L" * 32)),
+        lambda g: g.make("claim", rec.Claimed(b"R" * 16, b"", b"L" * 32)),
+    ),
     "same snapshot": (committed, lambda g: g.make("snapshot", snapshot())),
     "stale shard": (
         committed,
@@ -281,6 +285,20 @@ def test_altered_record_before_a_full_right_one_is_no_void_record(ledger: Ledger
         state.apply(later, ledger.fetch_list)
 
     assert caught.value.kind == "altered_ledger"
+
+
+def test_only_what_is_signed_and_follows_is_admitted(ledger: Ledger) -> None:
+    """Asking changes nothing, and a newer version is left to the second reading."""
+    good = ledger.make("check", rec.Checked(0, 0.0))
+    before = ledger.state.digest()
+
+    assert ledger.state.admits(good)
+    for bit in range(0, 8 * len(good), 7):
+        flipped = bytearray(good)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert not ledger.state.admits(bytes(flipped))
+    assert not ledger.state.admits(ledger.make("check", rec.Checked(0, 0.0), tree=b"x" * 32))
+    assert ledger.state.digest() == before
 
 
 def test_low_writer_cannot_stop_the_ledger(ledger: Ledger) -> None:

@@ -296,7 +296,7 @@ class TableReader:
 
     def spans(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Yield (chunk id, first domain, beginning of the next chunk) of each chunk."""
-        ends = [*self._firsts[1:], b"\xff" * 17]
+        ends = [*self._firsts, b"\xff" * 17][1:]
         yield from zip(self._chunks, self._firsts, ends, strict=True)
 
     def rows(self, number: int) -> list[TableRow]:

@@ -352,6 +352,8 @@ class Upload:
         It is indexed with this run's own; blocks of domains whose keys are not
         at hand stay behind.
         """
+        if any(own.digest == short[1:] for own in self._packs):
+            return
         contents = []
         found: list[tuple[bytes, bytes]] = []
         for block in directory.blocks:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from ...errors import InputError
+from ...terms import text_size
 from .header import Bytes16, Bytes32, Count
 
-__all__ = ["INLINE_STREAM", "Report", "SnapshotBody", "SnapshotRoot", "StreamList", "TableRow"]
+__all__ = [
+    "INLINE_STREAM",
+    "Report",
+    "SnapshotBody",
+    "SnapshotRoot",
+    "StreamList",
+    "TableRow",
+    "check_labels",
+]
 
 INLINE_STREAM: Final = 4
 """A table row names so many stream chunks itself; more stand in a list chunk."""
+MAX_NAME: Final = 4096
+MAX_TAGS: Final = 64
+MAX_TAGS_BYTES: Final = 4096
 
 
 class TableRow(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -69,7 +83,7 @@ class SnapshotBody(Struct, forbid_unknown_fields=True, kw_only=True):
     only, else under the vault's ``meta`` key.
     """
 
-    name: Annotated[str, Meta(max_length=4096)]
+    name: Annotated[str, Meta(max_length=MAX_NAME)]
     created_us: int
     tags: dict[str, str]
     category: str | None
@@ -77,3 +91,23 @@ class SnapshotBody(Struct, forbid_unknown_fields=True, kw_only=True):
     report: Report
     entries: Count
     size: Count
+
+
+def check_labels(name: str, tags: Mapping[str, str], category: str | None) -> None:
+    """
+    Refuse what a snapshot could not be found by again.
+
+    Raises:
+        InputError: Not text; a name or category over 4,096 characters; over 64
+            tags, or tags of more than 4 KiB in all.
+    """
+    for what, label in (("a snapshot's name", name), ("a category", category)):
+        if label is not None and text_size(what, label) and len(label) > MAX_NAME:
+            raise InputError(f"{what} has at most {MAX_NAME:,} characters, not {len(label):,}")
+    if not isinstance(tags, Mapping):
+        raise InputError(f"tags map text to text; {type(tags).__name__} does not")
+    if len(tags) > MAX_TAGS:
+        raise InputError(f"a snapshot has at most {MAX_TAGS} tags, not {len(tags):,}")
+    size = sum(text_size("a tag", key) + text_size("a tag", tags[key]) for key in tags)
+    if size > MAX_TAGS_BYTES:
+        raise InputError(f"tags have at most {MAX_TAGS_BYTES:,} bytes in all, not {size:,}")

@@ -178,6 +178,12 @@ class KeyFile:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        # Without this a power cut could leave the vault and take its only key.
+        folder = os.open(Path(path).resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return cls(path)
 
     def new_params(self) -> SlotParams:

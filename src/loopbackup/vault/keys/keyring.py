@@ -5,17 +5,21 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Final
 
 from ...errors import DamagedData, NotFoundError
 from ...terms import SubjectKey
 from ..format import codec, names, seal
 from ..store.seam import StoreSeam
-from .domains import Domain, meta_domain, new_record, open_domain, place
+from .domains import Domain, DomainRecord, meta_domain, new_record, open_domain, place
 from .root import KeyState, Root
 from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
 
 __all__ = ["Keyring", "first_shard"]
+
+_Wanted = tuple[int, int, SubjectKey | None]
+"""(home shard, search tag, subject)."""
 
 CACHE_BYTES: Final = 32 << 20
 """Opened shards kept in memory; subjects are looked up shard by shard, so few suffice."""
@@ -129,10 +133,12 @@ class Keyring:
         """Read a shard; fold again when it was replaced meanwhile."""
         for _ in range(16):
             state = self._current()
+            digest = state.shards.get(number)
             try:
                 return self._shard(state, number)
             except NotFoundError:
-                if not self._refresh():
+                # Another thread may have folded the replacement already.
+                if not self._refresh() and self._current().shards.get(number) == digest:
                     break
         name = names.shard_name(self._current().shards[number])
         raise DamagedData("a keyring shard that the ledger names is missing", object=name)
@@ -159,17 +165,55 @@ class Keyring:
 
     def find(self, subject: SubjectKey | None) -> Domain | None:
         """Give the domain of a subject, or None if it has none."""
-        with self._lock:
-            found = self._subjects.get(subject)
-        if found is not None:
-            return found
-        home, tag = place(self._home_key, subject)
-        for number in (home, *YOUNG):
+        return self.find_many([subject]).get(subject)
+
+    def find_many(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey | None, Domain]:
+        """
+        Give the domains of those subjects that have one.
+
+        Cost: each shard that is concerned is read once at most.
+        """
+        found: dict[SubjectKey | None, Domain] = {}
+        missing: list[tuple[int, int, SubjectKey | None]] = []
+        for subject in set(subjects):
+            with self._lock:
+                held = self._subjects.get(subject)
+            if held is not None:
+                found[subject] = held
+            else:
+                missing.append((*place(self._home_key, subject), subject))
+        missing.sort(key=lambda row: row[:2])
+        rest = self._look_at_home(missing, found)
+        for number in YOUNG:
+            if not rest:
+                break
             shard = self._fresh_shard(number)
-            row = shard.find(tag, list(subject or ())) if shard is not None else None
-            if row is not None:
-                return self._keep(open_domain(self._vault_id, *row))
-        return None
+            rest = rest if shard is None else self._look_into(shard, rest, found)
+        return found
+
+    def _look_at_home(
+        self, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
+    ) -> list[_Wanted]:
+        rest: list[_Wanted] = []
+        for home, group in groupby(rows, key=lambda row: row[0]):
+            shard = self._fresh_shard(home)
+            wanted = list(group)
+            rest += wanted if shard is None else self._look_into(shard, wanted, found)
+        return rest
+
+    def _look_into(
+        self, shard: Shard, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
+    ) -> list[_Wanted]:
+        """Add what a shard holds to *found*; give what it does not."""
+        rest = []
+        for row in rows:
+            _home, tag, subject = row
+            hit = shard.find(tag, list(subject or ()))
+            if hit is None:
+                rest.append(row)
+            else:
+                found[subject] = self._keep(open_domain(self._vault_id, *hit))
+        return rest
 
     def _keep(self, domain: Domain) -> Domain:
         with self._lock:
@@ -190,10 +234,6 @@ class Keyring:
         self._fresh_shard(number)
 
     # ---- adding
-
-    def in_order(self, subjects: Iterable[SubjectKey | None]) -> list[SubjectKey | None]:
-        """Sort subjects so that those of one shard stand together."""
-        return sorted(set(subjects), key=lambda s: place(self._home_key, s))
 
     def imagine(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey | None, Domain]:
         """Give domains for a dry run: the known ones, and others that are never stored."""
@@ -227,6 +267,14 @@ class Keyring:
             self._hold(digest, shard)
             changes.append((number, state.shards.get(number, b""), digest))
         return changes
+
+    def open_rows(self, rows: list[ShardRow]) -> dict[SubjectKey | None, Domain]:
+        """Give the domains of rows that a ledger record has just made current."""
+        opened = [
+            self._keep(open_domain(self._vault_id, domain_id, codec.decode(record, DomainRecord)))
+            for _tag, domain_id, record in rows
+        ]
+        return {domain.subject: domain for domain in opened}
 
     def store_rows(self, state: KeyState, rows: list[ShardRow]) -> list[tuple[int, bytes, bytes]]:
         """

@@ -40,6 +40,11 @@ class KeyState(Protocol):
         ...
 
     @property
+    def authority(self) -> bytes:
+        """Ed25519 public key that certifies writers."""
+        ...
+
+    @property
     def epoch(self) -> bytes:
         """Name of the current epoch."""
         ...
@@ -158,7 +163,7 @@ def unlock(
 
     Cost: one key stretching for each passphrase slot that is tried.
     """
-    context = SlotContext(state.vault_id, state.epoch, state.salt)
+    context = SlotContext(state.vault_id, state.authority, state.epoch, state.salt)
     damaged: list[DamagedData] = []
     for slot_id, kind, digest in state.slots:
         if kind != credential.kind:

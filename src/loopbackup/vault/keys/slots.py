@@ -9,10 +9,12 @@ objects of an epoch that was never committed open nothing.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from typing import Annotated, Final
 
 from attrs import frozen
+from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
@@ -52,6 +54,13 @@ class Slot(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """HPKE of 32 random bytes, k1."""
     box: Annotated[bytes, Meta(max_length=4096)]
     """The epoch's root key, sealed under a key made of k1 and the epoch's salt."""
+    vouch: Annotated[bytes, Meta(max_length=32)]
+    """
+    Keyed hash of vault id and authority under a key that only the credential has.
+
+    HPKE says nothing about who sealed: without this, whoever knows the public
+    key could put a vault of his own in the place of the true one.
+    """
 
 
 @frozen
@@ -59,8 +68,14 @@ class SlotContext:
     """What a slot is bound to."""
 
     vault_id: bytes
+    authority: bytes
     epoch: bytes
     salt: bytes
+
+    def vouch(self, seed: bytes) -> bytes:
+        """Say, as the owner of *seed*, that this is the vault that was meant."""
+        key = seal.derive(seed, "vouch")
+        return blake3(self.vault_id + self.authority, key=key).digest()
 
     def info(self, slot_id: bytes, public_key: bytes) -> bytes:
         """Give the context string of HPKE and HKDF."""
@@ -99,11 +114,13 @@ def _public_key(raw: bytes) -> MLKEM768X25519PublicKey:
 def make_slot(credential: Credential, root_key: bytes, context: SlotContext) -> Slot:
     """Make a slot of *context*'s epoch for *credential*. Cost: one key stretching."""
     params = credential.new_params()
+    seed = credential.seed(params)
     return reseal_slot(
         os.urandom(8),
         credential.kind,
         params,
-        public_key_of(credential.seed(params)),
+        public_key_of(seed),
+        context.vouch(seed),
         root_key,
         context,
     )
@@ -114,22 +131,32 @@ def reseal_slot(
     kind: str,
     params: SlotParams,
     public_key: bytes,
+    vouch: bytes,
     root_key: bytes,
     context: SlotContext,
 ) -> Slot:
-    """Make a slot from its public key alone, as a change of epoch does."""
+    """Make a slot from what is public of it, as a change of epoch does."""
     info = context.info(slot_id, public_key)
     k1 = os.urandom(32)
     wrapped = _SUITE.encrypt(k1, _public_key(public_key), info)
     box = seal.seal(context.kek(k1, info), seal.Kind.SLOT, context.vault_id, root_key, pad=64)
-    return Slot(slot_id, kind, params, public_key, wrapped, box)
+    return Slot(slot_id, kind, params, public_key, wrapped, box, vouch)
 
 
 def open_slot(slot: Slot, credential: Credential, context: SlotContext) -> bytes | None:
     """Give the epoch's root key, or None when *credential* is not this slot's."""
     info = context.info(slot.id, slot.public_key)
+    seed = credential.seed(slot.params)
+    if not hmac.compare_digest(slot.public_key, public_key_of(seed)):
+        return None
+    if not hmac.compare_digest(slot.vouch, context.vouch(seed)):
+        raise CredentialError(
+            "the slot is for this credential, but was not made with it: another vault stands "
+            "where yours should be. Do not write to it; ask who changed the store",
+            kind="forged_vault",
+        )
     try:
-        k1 = _SUITE.decrypt(slot.wrapped, _private_key(credential.seed(slot.params)), info)
+        k1 = _SUITE.decrypt(slot.wrapped, _private_key(seed), info)
     except InvalidTag:
         return None
     except ValueError as exc:

@@ -13,7 +13,7 @@ from ..format import record as rec
 from ..store.seam import StoreSeam
 from .state import State
 
-__all__ = ["LIST_MAGIC", "Body", "Draft", "Intent", "Rebuild", "Simple", "put_list"]
+__all__ = ["LIST_MAGIC", "Body", "Draft", "Fresh", "Intent", "Rebuild", "Simple", "put_list"]
 
 LIST_MAGIC: Final = b"LBKLST1"
 
@@ -71,6 +71,18 @@ class Simple:
     def validate(self, state: State) -> Draft:
         """Give the draft."""
         return self.draft
+
+
+@frozen
+class Fresh:
+    """An intent whose draft is made anew on every state that it meets."""
+
+    make: Callable[[State], Draft | None]
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+
+    def validate(self, state: State) -> Draft | None:
+        """Give what *make* gives."""
+        return self.make(state)
 
 
 def put_list(store: StoreSeam, payload: bytes) -> bytes:

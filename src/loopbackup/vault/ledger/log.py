@@ -22,8 +22,8 @@ from ...errors import (
     DamagedData,
     FormatError,
     InputError,
+    IntegrityError,
     LoopbackupError,
-    NewerFormat,
     NotFoundError,
     RollbackDetected,
     StoreError,
@@ -35,13 +35,14 @@ from ..format.header import Header
 from ..format.record import BodyRef, Record
 from ..keys.root import Signer
 from ..store.seam import StoreSeam
-from .commit import LIST_MAGIC, Body, Draft, Intent, Rebuild, Simple, put_list
+from .commit import LIST_MAGIC, Body, Draft, Fresh, Intent, Rebuild, Simple, put_list
 from .memory import Head, LocalMemory
 from .state import State, split_names
 
-__all__ = ["Body", "Draft", "Intent", "Log", "Rebuild", "Simple", "put_list"]
+__all__ = ["Body", "Draft", "Fresh", "Intent", "Log", "Rebuild", "Simple", "put_list"]
 
 SUMMARY_EVERY = 64
+SUMMARIES_TRIED = 8
 SUMMARY_MAGIC = b"LBKSUM1"
 _LIST_HEAD = len(LIST_MAGIC) + 16
 
@@ -125,9 +126,11 @@ class Log:
                 self._ensure_first()
                 self._fold(known)
             self.fresh = bool(known)
-            if not self.fresh:
-                self._refuse_gap()
-            self._memory.remember(self.state)
+            self._refuse_gap()
+
+    def remember(self) -> None:
+        """Keep the head on this host; only once a credential has proved that it is the vault's."""
+        self._memory.remember(self.state)
 
     def _refuse_gap(self) -> None:
         """
@@ -170,7 +173,7 @@ class Log:
     def _load_summary(self, known: list[Head]) -> bool:
         """Start from a summary that a record of a certified maintainer confirms."""
         found = sorted((o.key for o in self._store.list(names.SUMMARY)), reverse=True)
-        for name in found[:2]:
+        for name in found[:SUMMARIES_TRIED]:
             size = names.summary_size(name)
             if size is None or any(h.size < size for h in known):
                 continue
@@ -211,7 +214,8 @@ class Log:
             self.state = state
             try:
                 self._fold(known, listen)
-            except DamagedData:
+            except IntegrityError:
+                # Anybody who can write may have put it: without it shows what is true.
                 continue
             if confirmed:
                 return True
@@ -250,7 +254,7 @@ class Log:
         state = self.state
         heads = {h.size: h.root for h in known}
         self._hold_against(heads)
-        while (data := self._read(state.size)) is not None:
+        while (data := self._read_next()) is not None:
             self._apply(data, listen)
             self._hold_against(heads)
         behind = [size for size in heads if size > state.size]
@@ -287,18 +291,34 @@ class Log:
         return record
 
     def _read(self, index: int) -> bytes | None:
-        """Read a record; twice when it does not parse, because reads can be cut short."""
-        name = names.record_name(index)
+        """Read a record; None when there is none."""
         try:
-            data = self._store.get(name)
-            try:
-                rec.parse_record(data, index)
-            except (DamagedData, NewerFormat):
-                # Whether it is really newer shows its signature, when it is folded.
-                data = max(data, self._store.get(name), key=len)
+            return self._store.get(names.record_name(index))
         except NotFoundError:
             return None
-        return data
+
+    def _read_next(self) -> bytes | None:
+        """
+        Read the record at the head; again where it would be void.
+
+        To call a good record void for one bad reading, and to commit on top of
+        that, would break the ledger for everybody.
+
+        Raises:
+            DamagedData: Two readings differ, and neither is a record.
+        """
+        index = self.state.size
+        data = self._read(index)
+        if data is None or self.state.admits(data):
+            return data
+        again = self._read(index)
+        if again == data or (again is not None and self.state.admits(again)):
+            return again
+        raise DamagedData(
+            f"ledger record {index} reads differently each time; nothing was changed",
+            kind="unsteady_record",
+            object=names.record_name(index),
+        )
 
     def record(self, index: int) -> bytes:
         """Give the bytes of a record below the head; DamagedData when it is gone."""
@@ -393,6 +413,7 @@ class Log:
         """Create a record; True if it is ours, False if somebody else's stands there."""
         import tenacity
 
+        told = True
         try:
             for attempt in tenacity.Retrying(
                 retry=tenacity.retry_if_exception(_transient),
@@ -404,18 +425,21 @@ class Log:
                     try:
                         self._store.create_once(name, data)
                     except AlreadyExistsError:
+                        told = False
                         return self._store.get(name) == data
                     except StoreError as exc:
                         if not exc.ambiguous:
                             raise
                         # The request or only its reply may be lost: the store decides.
+                        told = False
                         try:
                             return self._store.get(name) == data
                         except NotFoundError:
+                            told = True
                             raise exc from None
                     return True
         except StoreError as exc:
-            if exc.transient or exc.ambiguous:
+            if exc.transient or not told:
                 raise StoreError(
                     f"the store does not answer; whether {name} was written is unknown. "
                     "The next opening will show it",

@@ -114,6 +114,14 @@ class State:
         self.tree.append(record.leaf)
         return record
 
+    def admits(self, data: bytes) -> bool:
+        """Tell whether *data* is a signed record that follows from this state. Changes nothing."""
+        try:
+            record, _ = self._admit(data)
+        except (_Void, _Altered, DamagedData, NewerFormat):
+            return False
+        return record.frame.tree == self.tree.head()
+
     def _alarm(self, reason: str) -> None:
         self.alarms = (*self.alarms, Alarm(self.size, reason))
 
@@ -187,6 +195,9 @@ class State:
 
     def _plan(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
         """Check the preconditions; give the change, which cannot fail."""
+        # Before anything is read: a condemned list may be swept, and nobody could fold on.
+        if any(b"l" + digest in self.condemned for digest in _lists(facts)):
+            raise _Void("it names a list that is condemned")
         match facts:
             case rec.Created():
                 return lambda: self._create(record, facts)
@@ -422,6 +433,12 @@ class State:
     def digest(self) -> bytes:
         """Hash what :meth:`encode` gives."""
         return content_hash(self.encode())
+
+
+def _lists(facts: Any) -> list[bytes]:
+    """Give the hashes of all list objects that a record names, whatever its kind."""
+    fields = [name for name in facts.__struct_fields__ if name.endswith("_list")]
+    return [digest for name in fields if (digest := getattr(facts, name))]
 
 
 def _listed(digest: bytes, fetch_list: FetchList) -> bytes:

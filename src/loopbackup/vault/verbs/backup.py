@@ -28,7 +28,7 @@ from ..format import codec, seal
 from ..format import record as rec
 from ..format.pack import PackDirectory
 from ..format.snapshot import Report, SnapshotBody
-from ..ledger.log import Draft, Rebuild, put_list
+from ..ledger.log import Draft, Fresh, Rebuild, put_list
 from ..ledger.state import SnapshotRecord, State, join_names
 from ..source.base import Source
 from .collect import Collected, Collector, Parent
@@ -238,10 +238,19 @@ class _Run:
             return False
         get_logger().warning("a prune took what cannot be found again; reading the source again")
         self.upload.abandon()
+        before = self.result.files
         self.job = evolve(self.job, source=self.job.reopen())
         self.parent, self.taken_over = None, []
+        # A new run to others: the packs of the first pass stay claimed by the old.
+        self.run_id = os.urandom(16)
         self._begin()
         self._collect()
+        if self.result.files < before and self.job.source.opens_later:
+            raise ConflictError(
+                "a prune was faster, and the items cannot be read a second time; "
+                "nothing is lost, run the backup again",
+                kind="run_again",
+            )
         self._finish_upload(self.session.log.state)
         return True
 
@@ -320,12 +329,17 @@ class _Run:
         packs = self.upload.packs
         if self.job.dry_run or not packs:
             return
-        names, listed = self._inline(packs)
-        facts = rec.Claimed(self.run_id, names, listed, final)
-        self.session.log.commit_draft(
-            Draft("claim", facts, [self.session.audit(self.job.actor, Action.BACKUP)])
-        )
+        self.session.log.commit(Fresh(lambda state: self._claim_draft(packs, state, final=final)))
         self._claimed, self._claimed_at = len(packs), time.monotonic()
+
+    def _claim_draft(self, packs: list[bytes], state: State, *, final: bool) -> Draft | None:
+        """Claim what *state* has not condemned; a list is put anew, for a prune may take it."""
+        live = [name for name in packs if name not in state.condemned]
+        if not live:
+            return None
+        names, listed = self._inline(live)
+        facts = rec.Claimed(self.run_id, names, listed, final)
+        return Draft("claim", facts, [self.session.audit(self.job.actor, Action.BACKUP)])
 
     def _stop_early(self, exc: BaseException) -> None:
         """Leave what was uploaded to the next run; never hide *exc*."""

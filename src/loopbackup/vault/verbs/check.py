@@ -313,20 +313,35 @@ class _Check:
         short = record.id.hex()
         try:
             describe(self.session, record)
+        except NotFoundError:
+            self._keys_gone(short)
+            return
+        except LoopbackupError as exc:
+            self._problem(exc, what="snapshot", snapshots=(short,))
+            return
+        try:
             root = read_snapshot_root(self.session, record)
             table = TableReader(self.session.keyring.meta, root, self.session.reader)
             for number in range(len(table.chunks)):
                 for row in table.rows(number):
                     self._domain(short, row)
-        except NotFoundError:
-            return
         except LoopbackupError as exc:
             self._problem(exc, what="snapshot", snapshots=(short,))
+
+    def _keys_gone(self, short: str) -> None:
+        self.report.problems.append(
+            Problem(
+                "missing_keys",
+                "the keys of entries that a snapshot names are gone",
+                snapshots=(short,),
+            )
+        )
 
     def _domain(self, short: str, row: Any) -> None:
         try:
             domain = self.session.keyring.by_id(row.domain)
         except NotFoundError:
+            self._keys_gone(short)
             return
         except DamagedData as exc:
             self._problem(exc, what="entries", snapshots=(short,))

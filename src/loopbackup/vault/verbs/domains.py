@@ -13,12 +13,13 @@ from typing import Final
 
 from attrs import define, field
 
-from ...errors import LoopbackupError
+from ...errors import DamagedData, LoopbackupError
 from ...terms import SubjectKey
 from ..format import names
 from ..format import record as rec
 from ..keys.domains import Domain
 from ..keys.keyring import Keyring
+from ..keys.shards import ShardRow
 from ..ledger.log import Draft, Log, put_list
 from ..ledger.state import State
 from ..store.seam import StoreSeam
@@ -43,24 +44,21 @@ def ensure_domains(
     Cost: one record and under 1 MB written for each call that adds any, but
     for one in about 16 MB of new records, which rewrites all shards.
     """
-    found: dict[SubjectKey | None, Domain] = {}
-    missing: list[SubjectKey | None] = []
-    for subject in keyring.in_order(subjects):
-        domain = keyring.find(subject)
-        if domain is None:
-            missing.append(subject)
-        else:
-            found[subject] = domain
+    wanted = set(subjects)
+    seen = log.state.shards
+    found = keyring.find_many(wanted)
+    missing = wanted - found.keys()
     if missing:
-        intent = _AddDomains(store, keyring, missing)
+        intent = _AddDomains(store, keyring, missing, seen)
         log.commit(intent)
         intent.drop_superseded()
-        for subject in missing:
-            domain = keyring.find(subject)
-            assert domain is not None
-            found[subject] = domain
-            if new is not None:
-                new.add(domain.id)
+        made = keyring.open_rows(intent.rows)
+        made |= keyring.find_many(missing - made.keys())
+        if made.keys() != missing:
+            raise DamagedData("the keyring does not hold what was just committed to it")
+        if new is not None:
+            new.update(domain.id for domain in made.values())
+        found |= made
     return found
 
 
@@ -70,17 +68,22 @@ class _AddDomains:
 
     store: StoreSeam
     keyring: Keyring
-    subjects: list[SubjectKey | None]
+    subjects: set[SubjectKey | None]
+    seen: dict[int, bytes]
+    """The shards in which none of the subjects was found."""
     commit_id: bytes = field(factory=lambda: os.urandom(16))
     changes: list[tuple[int, bytes, bytes]] = field(factory=list)
+    rows: list[ShardRow] = field(factory=list)
 
     def validate(self, state: State) -> Draft | None:
         """Look again under the lock: somebody may have been faster."""
-        self.changes = []
-        missing = [s for s in self.subjects if self.keyring.find(s) is None]
+        self.changes, self.rows = [], []
+        missing = self.subjects
+        if state.shards is not self.seen:
+            missing = missing - self.keyring.find_many(missing).keys()
         if not missing:
             return None
-        rows = self.keyring.new_rows(missing)
+        rows = self.rows = self.keyring.new_rows(missing)
         self.changes = self.keyring.store_rows(state, rows)
         added = b"".join(row[1] for row in rows)
         if len(rows) <= INLINE_DOMAINS:

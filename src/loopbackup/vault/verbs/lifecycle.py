@@ -22,7 +22,7 @@ from ..content.index import Index
 from ..content.reader import ChunkReader
 from ..format import codec, names
 from ..format import record as rec
-from ..format.header import Header, check_sizes, header_hash, join_header, split_header
+from ..format.header import Header, header_hash, join_header, split_header
 from ..format.seal import FORMAT, SUITE
 from ..keys.credentials import Credential
 from ..keys.keyring import Keyring, first_shard
@@ -31,6 +31,7 @@ from ..keys.slots import SlotContext, encode_slot, make_slot
 from ..ledger.log import Log
 from ..ledger.memory import Head, LocalMemory
 from ..ledger.tree import Tree
+from ..store.local import LocalStore
 from ..store.probe import probe_exclusive_create
 from ..store.protocol import Store
 from ..store.registry import open_store, redact_url
@@ -69,17 +70,8 @@ def create_vault(
 
     Raises:
         AlreadyExistsError: A vault stands there, or anything else.
-        InputError: The store does not create exclusively.
+        InputError: The store does not create exclusively, or a number is out of bounds.
     """
-    seam = StoreSeam(store or open_store(url, storage_options))
-    where = redact_url(url)
-    if next(iter(seam.list("")), None) is not None:
-        raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
-    if not single_writer and not probe_exclusive_create(seam.store):
-        raise InputError(
-            f"create refused: {where} does not keep to exclusive create, so two writers could "
-            "undo each other. single_writer=True takes that duty upon you"
-        )
     authority = Ed25519PrivateKey.generate()
     header = Header(
         format=FORMAT,
@@ -91,7 +83,16 @@ def create_vault(
         single_writer=single_writer,
         **(sizes or {}),
     )
-    check_sizes(header)
+    _check_readable(header)
+    seam = StoreSeam(store or open_store(url, storage_options))
+    where = redact_url(url)
+    if next(iter(seam.list("")), None) is not None:
+        raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
+    if not single_writer and not probe_exclusive_create(seam.store):
+        raise InputError(
+            f"create refused: {where} does not keep to exclusive create, so two writers could "
+            "undo each other. single_writer=True takes that duty upon you"
+        )
     raw = codec.encode(header)
     root = new_root(header.vault_id, header_hash(raw), authority.private_bytes_raw())
     record = _write_keys(seam, header, root, credential, location)
@@ -99,12 +100,21 @@ def create_vault(
     seam.put(names.record_name(0), record)
 
 
+def _check_readable(header: Header) -> None:
+    """Refuse a header that no vault could be opened with; InputError."""
+    try:
+        split_header(join_header(header, b""))
+    except FormatError as exc:
+        raise InputError(f"create refused: {exc}; nothing was written") from exc
+    chunker_params(header)
+
+
 def _write_keys(
     seam: StoreSeam, header: Header, root: Root, credential: Credential, location: str | None
 ) -> bytes:
     """Write shard, slot and root of the first epoch; give record 0, which makes them current."""
     root_key, salt = os.urandom(32), os.urandom(32)
-    context = SlotContext(header.vault_id, root.epoch, salt)
+    context = SlotContext(header.vault_id, header.authority, root.epoch, salt)
     slot = make_slot(credential, root_key, context)
     root = msgspec.structs.replace(root, slots=[(slot.id, slot.kind, slot.public_key)])
     number, shard, none_domain = first_shard(root)
@@ -146,6 +156,14 @@ def _write_keys(
     return rec.encode_record(frame, (), vault_id=header.vault_id, key=house)
 
 
+def _own_folder(store: Store) -> frozenset[tuple[int, int]]:
+    """Find the folder of a vault on local disk, wherever the process goes from here."""
+    if not isinstance(store, LocalStore):
+        return frozenset()
+    status = os.stat(store.root)
+    return frozenset({(status.st_dev, status.st_ino)})
+
+
 def open_vault(
     url: str | os.PathLike[str],
     credential: Credential,
@@ -185,13 +203,23 @@ def open_vault(
         raise FormatError(f"the header of the vault at {where} is out of bounds: {exc}") from exc
     log.load(head=None if head is None else Head.parse(head))
     unlocked = unlock(seam, log.state, header_hash(raw), credential)
+    log.remember()
     roles = frozenset({"reader"} if read_only else rec.ALL_ROLES)
     log.signer = None if read_only else unlocked.root.signer(roles)
     keyring = Keyring(seam, unlocked.root, current=lambda: log.state, refresh=log.refresh)
     index = Index(seam, keyring.index_secret, header.vault_id, log.packs_of)
     reader = ChunkReader(seam, index, log)
     session = Session(
-        where, seam, header, log, keyring, index, reader, gate or AllowAll(), read_only
+        where,
+        seam,
+        header,
+        log,
+        keyring,
+        index,
+        reader,
+        gate or AllowAll(),
+        read_only,
+        _own_folder(seam.store),
     )
     session.begin(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
     return session

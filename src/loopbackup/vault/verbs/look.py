@@ -15,7 +15,16 @@ from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord
 from .session import Session
 
-__all__ = ["Described", "describe", "describe_all", "latest", "read_root", "read_table", "streams"]
+__all__ = [
+    "Described",
+    "describe",
+    "describe_all",
+    "latest",
+    "read_root",
+    "read_table",
+    "require_live",
+    "streams",
+]
 
 
 @frozen
@@ -60,6 +69,19 @@ def describe_all(session: Session) -> list[Described]:
             # Damage to one person's keys must not hide everybody's snapshots.
             get_logger().error("a snapshot cannot be described", index=record.index, kind=exc.kind)
     return found
+
+
+def require_live(session: Session, snapshot: Described) -> None:
+    """
+    Hold a snapshot in hand against the ledger as folded now.
+
+    Raises:
+        NotFoundError: It was forgotten, or was never committed.
+    """
+    record = session.log.state.snapshots.get(snapshot.record.id)
+    # The same id may have been committed anew, with other contents.
+    if record is None or record.index != snapshot.record.index:
+        raise NotFoundError("the snapshot is no longer in the vault", kind="snapshot")
 
 
 def latest(session: Session, name: str) -> Described | None:

@@ -6,15 +6,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ...errors import DamagedData, IncompleteRestore, NotFoundError, StoreError
+from ...errors import DamagedData, IncompleteRestore, InputError, NotFoundError, StoreError
 from ...logs import get_logger
 from ...progress import Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
-from ..content.streams import StreamReader, content_ids
+from ..content.streams import StreamReader, TableReader, content_ids
 from ..format import record as rec
 from ..format.entries import DIRECTORY, FILE, ITEM, PROBLEM, Node
 from ..format.snapshot import TableRow
@@ -22,7 +23,7 @@ from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
 from ..target import NotRestored, Overwrite, Target, open_target
-from .look import Described, read_table
+from .look import Described, read_table, require_live
 from .session import Session
 
 __all__ = ["RestoreJob", "Restored", "run_restore", "stream_of", "streams_of"]
@@ -83,54 +84,71 @@ def streams_of(
 
     Raises:
         NotFoundError: The subject has nothing in this snapshot.
+        DamagedData: Without *on_damage*: a stream cannot be opened
+            (``missing_keys``: nobody has its keys any more).
     """
-    table = read_table(session, snapshot.record)
+    found = False
 
-    def opened(row: TableRow) -> Iterator[tuple[Domain, StreamReader]]:
+    def tell(exc: DamagedData) -> None:
+        nonlocal found
+        if on_damage is None:
+            raise exc
+        # What was asked for may have been in what cannot be read.
+        found = True
+        on_damage(exc)
+
+    table = read_table(session, snapshot.record)
+    for domain, row in _domains_of(session, table, subject, tell):
         try:
-            domain = session.keyring.by_id(row.domain)
             stream = StreamReader(domain, row, session.reader)
         except DamagedData as exc:
-            if on_damage is None:
-                raise
-            on_damage(exc)
-        else:
-            yield domain, stream
+            tell(exc)
+            continue
+        found = True
+        yield domain, stream
+    if subject is not None and not found:
+        raise NotFoundError("the snapshot holds nothing of that subject", kind="subject")
 
+
+def _domains_of(
+    session: Session,
+    table: TableReader,
+    subject: SubjectKey | None,
+    tell: Callable[[DamagedData], None],
+) -> Iterator[tuple[Domain, TableRow]]:
+    """Yield the domains that are asked for: the subject's own or nobody's, then the others."""
+    first: bytes | None = session.log.state.none_domain
     if subject is not None:
-        found = False
-        for domain, stream in _subject_streams(session, table, subject):
-            found = True
-            yield domain, stream
-        if not found:
-            raise NotFoundError("the snapshot holds nothing of that subject", kind="subject")
-        return
-    none = session.log.state.none_domain
-    row = table.find(none)
-    if row is not None:
-        yield from opened(row)
-    for row in table:
-        if row.domain != none:
-            yield from opened(row)
-
-
-def _subject_streams(
-    session: Session, table: Any, subject: SubjectKey
-) -> Iterator[tuple[Domain, StreamReader]]:
-    own = session.keyring.find(subject)
-    row = None if own is None else table.find(own.id)
-    if own is not None and row is not None:
-        yield own, StreamReader(own, row, session.reader)
-    if len(subject) == 2:
+        try:
+            own = session.keyring.find(subject)
+        except DamagedData as exc:
+            tell(exc)
+            own = None
+        first = None if own is None else own.id
+    row = None if first is None else table.find(first)
+    domain = None if row is None else _domain(session, row, tell)
+    if row is not None and domain is not None:
+        yield domain, row
+    if subject is not None and len(subject) == 2:
         return
     for row in table:
-        domain = session.keyring.by_id(row.domain)
-        if (
-            domain.subject is not None
-            and len(domain.subject) == 2
-            and domain.subject[0] == subject[0]
-        ):
-            yield domain, StreamReader(domain, row, session.reader)
+        domain = None if row.domain == first else _domain(session, row, tell)
+        if domain is not None and (subject is None or _is_child(domain, subject)):
+            yield domain, row
+
+
+def _domain(session: Session, row: TableRow, tell: Callable[[DamagedData], None]) -> Domain | None:
+    try:
+        return session.keyring.by_id(row.domain)
+    except NotFoundError:
+        tell(DamagedData("the keys of a part of the snapshot are gone", kind="missing_keys"))
+    except DamagedData as exc:
+        tell(exc)
+    return None
+
+
+def _is_child(domain: Domain, tenant: SubjectKey) -> bool:
+    return domain.subject is not None and domain.subject[:-1] == tenant
 
 
 def stream_of(session: Session, snapshot: Described, domain: Domain) -> StreamReader | None:
@@ -145,11 +163,13 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
 
     Raises:
         PolicyError: Refused; nothing was written.
+        NotFoundError: The snapshot was forgotten.
         DamagedData: Some content is damaged; the rest is restored.
         IncompleteRestore: Some entries could not be written; the rest is restored.
     """
     facts = Facts(actor=job.actor, subject=job.subject, name=job.snapshot.body.name)
     session.begin(Action.RESTORE, job.actor, facts)
+    require_live(session, job.snapshot)
     if not job.dry_run:
         _record(session, job)
     run = _Run(session, job, reporter)
@@ -196,6 +216,18 @@ def _raise_if_incomplete(result: Restored) -> None:
         )
 
 
+def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int]]) -> None:
+    """Refuse to restore into the vault itself: it would overwrite what it reads."""
+    place = Path(os.fsdecode(to).removeprefix("file://")).absolute()
+    for folder in (place, *place.parents):
+        try:
+            status = folder.stat()
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) in own:
+            raise InputError("the target lies in the vault's own folder; restore elsewhere")
+
+
 @define(eq=False)
 class _Run:
     session: Session
@@ -218,22 +250,28 @@ class _Run:
 
     def _selected(self) -> Iterator[tuple[Domain, Node]]:
         patterns = Patterns(self.job.include, self.job.exclude)
-        for domain, stream in streams_of(self.session, self.job.snapshot, self.job.subject):
+        streams = streams_of(
+            self.session, self.job.snapshot, self.job.subject, on_damage=self._list_lost
+        )
+        for domain, stream in streams:
             for number in range(len(stream.chunks)):
                 try:
                     nodes = stream.nodes(number)
                 except DamagedData as exc:
                     # What it names is unknown; everything else can be restored.
-                    self._failed(
-                        Problem("damaged", f"a list of entries is lost: {exc}", object=exc.object)
-                    )
+                    self._list_lost(exc)
                     continue
                 for node in nodes:
                     if not patterns or patterns.matches(node.path, is_dir=node.kind == DIRECTORY):
                         yield domain, node
 
+    def _list_lost(self, exc: DamagedData) -> None:
+        found = exc.context.get("object")
+        self._failed(Problem("damaged", f"a list of entries is lost: {exc}", object=found))
+
     def go(self) -> None:
         job = self.job
+        _refuse_own_folder(job.to, self.session.own_folder)
         target = open_target(job.to, overwrite=job.overwrite, options=job.options)
         try:
             self._walk(target)

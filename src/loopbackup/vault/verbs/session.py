@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -58,12 +59,16 @@ class Session:
     reader: ChunkReader
     gate: Gate
     read_only: bool
+    own_folder: frozenset[tuple[int, int]] = frozenset()
+    """Device and inode of the vault's folder, so that it is never its own source or target."""
     _executor: ThreadPoolExecutor | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
     _closed: bool = False
-    _looked: int = 0
-    _looked_by: Actor = UNNAMED
-    _refusals: list[tuple[Actor, str, str]] = field(factory=list)
+    _looked: Counter[Actor] = field(factory=Counter)
+    _refused: Counter[tuple[Actor, str]] = field(factory=Counter)
+    """By actor and action."""
+    _reasons: dict[tuple[Actor, str], str] = field(factory=dict)
+    """Why it was refused at first."""
 
     # ---- may it be done
 
@@ -84,7 +89,8 @@ class Session:
 
     def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
         with self._lock:
-            self._refusals.append((actor, str(action), "; ".join(decision.reasons)))
+            self._refused[actor, str(action)] += 1
+            self._reasons.setdefault((actor, str(action)), "; ".join(decision.reasons))
         raise PolicyError(f"{action} {decision}", decision=decision, action=str(action))
 
     def check_open(self) -> None:
@@ -133,8 +139,7 @@ class Session:
     def looked(self, actor: Actor) -> None:
         """Count a look into a snapshot; gathered until the vault is closed."""
         with self._lock:
-            self._looked += 1
-            self._looked_by = actor
+            self._looked[actor] += 1
 
     # ---- the rest
 
@@ -166,13 +171,12 @@ class Session:
         if self.read_only or self.log.signer is None:
             return
         drafts = []
-        if self._looked:
-            audit = self.audit(self._looked_by, Action.READ)
-            drafts.append(Draft("read", rec.Looked(count=self._looked), [audit]))
-        if self._refusals:
-            actor, action, reason = self._refusals[0]
-            audit = self.audit(actor, action, reason=reason)
-            drafts.append(Draft("refused", rec.Refused(len(self._refusals)), [audit]))
+        for actor, count in self._looked.items():
+            audit = self.audit(actor, Action.READ)
+            drafts.append(Draft("read", rec.Looked(count=count), [audit]))
+        for (actor, action), count in self._refused.items():
+            audit = self.audit(actor, action, reason=self._reasons[actor, action])
+            drafts.append(Draft("refused", rec.Refused(count), [audit]))
         for draft in drafts:
             try:
                 self.log.commit_draft(draft)

@@ -1,0 +1,111 @@
+"""A store that reads wrong, loses a record, is full, or holds what a stranger put."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from tests.e2e.support import create, items, reopen
+
+from loopbackup.errors import CredentialError, DamagedData, StoreError
+from loopbackup.testing.faults import BitFlip, FaultStore, Refused, Rule, script
+from loopbackup.vault.format import names
+from loopbackup.vault.keys.credentials import Seed
+from loopbackup.vault.ledger.log import SUMMARY_MAGIC
+from loopbackup.vault.store.memory import MemoryStore
+
+
+def vault_of(count: int) -> tuple[MemoryStore, str]:
+    """Make a vault with so many snapshots; give its store and its head."""
+    store = MemoryStore()
+    create(store)
+    with reopen(store) as vault:
+        for number in range(count):
+            vault.backup(items({f"{number}": b"%d" % number}), name="n")
+        return store, vault.head
+
+
+@pytest.mark.parametrize("bit", [70, 700, 3000])
+def test_one_flipped_bit_in_one_reading_makes_no_record_void(bit: int) -> None:
+    """The client reads again, and what it commits on top is right for everybody."""
+    store, _ = vault_of(2)
+    flip = script(Rule(BitFlip(bit), method="get", key=names.record_name(1)))
+
+    with reopen(FaultStore(store, flip)) as vault:
+        vault.backup(items({"new": b"new"}), name="n")
+        assert vault._session.log.state.alarms == ()
+
+    with reopen(store) as vault:
+        assert len(vault.snapshots()) == 3
+
+
+def test_record_that_never_reads_alike_stops_the_opening() -> None:
+    """Neither reading is taken for a void record."""
+    store, _ = vault_of(2)
+    name = names.record_name(1)
+    flips = [Rule(BitFlip(bit), method="get", key=name, nth=nth) for nth, bit in ((1, 700), (2, 9))]
+
+    with pytest.raises(DamagedData) as caught:
+        reopen(FaultStore(store, script(*flips)))
+
+    assert caught.value.kind == "unsteady_record"
+    assert caught.value.object == name
+
+
+def test_lost_record_beyond_a_known_head_is_not_written_over() -> None:
+    """Knowing a head says nothing of what came after it."""
+    store = MemoryStore()
+    create(store)
+    with reopen(store) as vault:
+        vault.backup(items({"a": b"a"}), name="n")
+        head = vault.head
+        for number in range(3):
+            vault.backup(items({"b": b"%d" % number}), name="n")
+    lost = names.record_name(int(head.split(":")[0]))
+    store.delete(lost)
+
+    with pytest.raises(DamagedData) as caught:
+        reopen(store, head=head)
+
+    assert caught.value.object == lost
+
+
+def test_planted_summary_of_a_known_size_is_passed_over() -> None:
+    """Who can write to the store cannot make an honest one look rolled back."""
+    store, head = vault_of(3)
+    size = int(head.split(":")[0])
+    with reopen(store) as vault:
+        body = vault._session.log.state.encode()
+    peak = vault._session.log.state.tree.peaks[0]
+    planted = SUMMARY_MAGIC + body.replace(peak, bytes(32))
+    store.put(names.summary_name(size, names.content_hash(planted)), planted, if_absent=True)
+
+    with reopen(store, head=head) as vault:
+        assert vault.freshness == "fresh"
+        assert len(vault.snapshots()) == 3
+
+
+def test_full_disk_at_a_commit_is_told_as_that() -> None:
+    """The record is not there, so the outcome is known, and waiting helps nobody."""
+    store, _ = vault_of(1)
+    full = Refused(lambda: OSError(errno.ENOSPC, "no space"))
+    faulty = FaultStore(store, script(Rule(full, method="put", key="ledger/*", times=99)))
+
+    with reopen(faulty) as vault, pytest.raises(StoreError) as caught:
+        vault.backup(items({"b": b"b"}), name="n")
+
+    assert caught.value.kind != "outcome_unknown"
+    assert not caught.value.transient
+
+
+def test_head_is_remembered_only_for_a_credential_that_opens(tmp_path: Path) -> None:
+    """Else a stranger's store could leave a head that refuses the true one."""
+    store, _ = vault_of(1)
+
+    with pytest.raises(CredentialError):
+        reopen(store, credential=Seed(b"x" * 32), state_dir=tmp_path)
+
+    assert list(tmp_path.rglob("head")) == []
+    with reopen(store, state_dir=tmp_path):
+        assert len(list(tmp_path.rglob("head"))) == 1
