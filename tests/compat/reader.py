@@ -1,144 +1,498 @@
 """
 Read vaults of format 1, written from docs/reference/format.md alone.
 
-Nothing of the library is imported: where the two disagree, one of them or the page
-is wrong. Numbers in brackets are sections of the page. What cannot be read is
-reported, the rest is restored. Owners, devices and sockets are listed, not made.
+Nothing of the library is imported: where the two disagree, one of them or the page is
+wrong. Numbers in brackets are sections of the page. What cannot be read is reported, the
+rest is restored; owners, devices and sockets are listed, not made.
 
     python tests/compat/reader.py VAULT --passphrase-file FILE [--out FOLDER] [--json]
 """
 
-from __future__ import annotations
-
 import argparse
+import functools
 import hashlib
+import hmac
+import itertools
 import json
 import os
+import struct
 import sys
-from datetime import UTC, datetime
+import unicodedata
+from collections import defaultdict, namedtuple
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-if not __package__:  # A script has only its own folder on the path.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from backports.zstd import ZstdDecompressor, ZstdError
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf import argon2, hkdf
+from msgspec.msgpack import decode, encode
 
-from tests.compat.reader_ledger import FoldError
-from tests.compat.reader_sealed import Credential, VaultError
-from tests.compat.reader_vault import ENTRY_KINDS, Domain, Vault
+PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
+ROLES = dict.fromkeys(("restore", "read", "refused"), "reader")
+ROLES |= dict.fromkeys(("domains", "snapshot", "claim", "run-failed"), "writer")
+ROLES |= dict.fromkeys(("forget", "prune", "swept", "summary", "check"), "maintainer")
+ROLES |= {"claim-lapsed": "maintainer", "created": "admin", "writer": "admin"}
+LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "claim": (2,)}  # In facts.
+ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
+Owner = tuple[bytes, int]  # Domain id and generation.
+Domain = namedtuple("Domain", "id secret generations label")
+Frame = namedtuple("Frame", "version index commit tree epoch root writer at_us kind bodies facts")
+Entry = namedtuple(
+    "Entry",
+    "path kind mode uid gid user group mtime_ns ctime_ns inode size chunks extra",
+    defaults=(0, 0, 0, "", "", 0, 0, 0, 0, b"", None),
+)
+# All that altered or missing bytes raise, in here or in what is imported.
+DAMAGE = (InvalidSignature, InvalidTag, ZstdError, struct.error, LookupError, OSError, TypeError,
+          ArithmeticError, AttributeError, RecursionError, ValueError)  # fmt: skip
 
-FILE, FOLDER, SYMLINK, FIFO, ITEM = 0, 1, 2, 3, 7
+
+class FoldError(Exception):
+    """The ledger stops here: what follows must not be believed."""
 
 
-def describe(domain: Domain, entry: SimpleNamespace, digest: str) -> dict[str, Any]:
-    """Say what an entry is, ready for JSON; paths and targets are hexadecimal."""
-    found = {"path": entry.path.hex(), "kind": ENTRY_KINDS[entry.kind], "subject": domain.label}
-    found |= {"size": entry.size, "mode": entry.mode, "mtime_ns": entry.mtime_ns, "sha256": digest}
-    target = None if entry.extra.target is None else entry.extra.target.hex()
-    found |= {"target": target, "version": entry.extra.version, "meta": entry.extra.meta}
-    return found | {"problem": entry.extra.problem}
+def need(condition: object, text: str, error: type[Exception] = ValueError) -> None:
+    """Raise where a condition does not hold."""
+    if not condition:
+        raise error(text)
 
 
-def finish(path: bytes, entry: SimpleNamespace) -> None:
+def u32(data: bytes, at: int = 0) -> int:
+    """Read a little-endian number."""
+    return int(struct.unpack_from("<I", data, at)[0])
+
+
+def cut(data: bytes, length: int) -> list[bytes]:
+    """Take concatenated values of one length apart."""
+    need(len(data) % length == 0, f"no multiple of {length} bytes")
+    return [data[at : at + length] for at in range(0, len(data), length)]
+
+
+def fetch(path: Path, expected: bytes | None = None, start: int = 0, length: int = -1) -> bytes:
+    """Read an object or a piece of it, and compare its hash."""
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(length)
+    need(expected in (None, blake3(data).digest()), f"{path} has another hash")
+    return data
+
+
+def place_of(folder: Path, name: bytes) -> Path:
+    """Give the file of the object that a short name means (2)."""
+    return folder / PLACES[name[:1]].format(name[1:].hex())
+
+
+def derive(key: bytes, label: str, context: bytes, length: int = 32) -> bytes:
+    """Compute D(key, label, context, length) (1)."""
+    info = b"loopbackup/v1/" + label.encode() + b"\0" + context
+    return hkdf.HKDFExpand(SHA512(), length, info).derive(key)
+
+
+def unseal(data: bytes, kind: int, key: bytes, vid: bytes, generation: int = 0) -> bytes:
+    """Open a sealed object (4.1)."""
+    need(data[:8] == b"LBK1" + bytes([kind, 1, 0, 0]), "not sealed, of another kind or newer")
+    need((u32(data, 8), data[16:32]) == (generation, vid), "of another vault or generation")
+    keys = derive(key, "seal", data[:64], 76)
+    need(hmac.compare_digest(keys[44:], data[64:96]), "another key, or altered")
+    plain = AESGCM(keys[:32]).decrypt(keys[32:44], data[96:], data[:64])
+    return plain[4 : 4 + u32(plain)]
+
+
+class Ledger:
+    """The fold of all records, as far as reading needs it (3, 6 to 8); void ones get an alarm."""
+
+    def __init__(self, folder: Path) -> None:
+        data = fetch(folder / "vault")
+        need(data[:7] == b"LBKVLT1", "no vault of format 1")
+        header, record_0 = data[11 : 11 + u32(data, 7)], data[11 + u32(data, 7) :]
+        found = decode(header)
+        need(found["format"] == found["suite"] == 1, "a vault of a newer format")
+        self.folder, self.vid, self.authority = folder, found["vault_id"], found["authority"]
+        self.header_hash = blake3(header).digest()
+        first = Frame(*decode(record_0[11 : 11 + u32(record_0, 7)]))
+        header_hash, self.salt, house, self.slots, shards, *_ = first.facts
+        self.epoch, self.root = first.epoch, first.root
+        self.writers: dict[bytes, tuple[bytes, list[str]]] = {}  # Key and roles.
+        self._enrol(house)
+        need(header_hash == self.header_hash and first.writer in self.writers, "another record 0")
+        self.shards: dict[int, bytes] = dict(shards)
+        self.snapshots: dict[bytes, tuple[bytes, list[Any]]] = {}  # Root and bodies.
+        self.segments, self.condemned = list[bytes](), set[bytes]()
+        self.alarms: list[tuple[int, str]] = []
+        self.size, self.tree, self._peaks = 0, hashlib.sha256().digest(), list[bytes]()
+        self._append(record_0)
+        need(not self.alarms, f"no vault: {self.alarms}")
+        records = {int(path.name): path for path in folder.glob("ledger/" + "[0-9]" * 20)}
+        need(0 not in records or records[0].read_bytes() == record_0, "two records 0")
+        while self.size in records:
+            self._append(records[self.size].read_bytes())
+        self.alarms += [(n, "stands above a gap") for n in sorted(records) if n > self.size]
+
+    def _append(self, raw: bytes) -> None:
+        index, leaf = self.size, raw
+        try:
+            frame = self._authenticate(raw)
+            leaf = raw[11 : 75 + u32(raw, 7)]
+            self._apply(frame)
+        except DAMAGE as problem:
+            self.alarms.append((index, repr(problem)))
+        peak = hashlib.sha256(b"\0" + leaf).digest()
+        while index & 1:
+            peak, index = _node(peak, self._peaks.pop()), index >> 1
+        self._peaks.append(peak)
+        self.size, self.tree = self.size + 1, functools.reduce(_node, self._peaks[::-1])
+
+    def _authenticate(self, raw: bytes) -> Frame:
+        """Take steps 1 and 2 of the page; put the bodies where their hashes stood."""
+        end = 11 + u32(raw, 7)
+        encoded, signature, rest = raw[11:end], raw[end : end + 64], raw[end + 64 :]
+        need(raw[:7] == b"LBKREC1" and end <= 11 + 65_536, "no record")
+        version, index, *_, writer = decode(encoded)[:7]
+        need(index == self.size and writer in self.writers, "another index or unknown writer")
+        key, roles = self.writers[writer]
+        message = b"loopbackup/v1/record\0" + self.vid + encoded
+        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+        need(version == 1, f"record {self.size} is of a newer format", FoldError)
+        frame, bodies = Frame(*decode(encoded)), []
+        error = FoldError if "admin" in roles else ValueError
+        for use, ref, expected in frame.bodies:
+            end = 4 + u32(rest)
+            need(len(rest) >= end, "a body is cut off")
+            body, rest = rest[4:end], rest[end:]
+            need(blake3(body).digest() == expected, f"record {self.size}: an altered body", error)
+            bodies.append((use, ref, body))
+        need(not rest, "surplus bytes")
+        return frame._replace(bodies=bodies)
+
+    def _apply(self, frame: Frame) -> None:
+        """Take steps 3 to 8, and only then bring about what the record says."""
+        _, roles = self.writers[frame.writer]
+        error = FoldError if "admin" in roles else ValueError
+        need(frame.tree == self.tree, f"the history before record {self.size} differs", error)
+        need(frame.kind in ROLES, f"record {self.size} is of a newer kind", FoldError)
+        need(ROLES[frame.kind] in ("reader", *roles), "the writer has not the role")
+        need((frame.kind == "created") == (self.size == 0), "not the beginning")
+        need((frame.epoch, frame.root) == (self.epoch, self.root), "another epoch or root")
+        lists = [frame.facts[at] for at in LISTS.get(frame.kind, ()) if at < len(frame.facts)]
+        need(self.condemned.isdisjoint(b"l" + name for name in lists), "a condemned list")
+        if frame.kind == "domains":
+            changes, *_ = frame.facts
+            for number, old, new in changes:
+                need(self.shards.get(number, b"") == old, "the shard was replaced before")
+                need(b"s" + new not in self.condemned, "a condemned shard")
+            self.shards |= {number: new for number, _, new in changes}
+        elif frame.kind == "snapshot":
+            facts: list[Any] = frame.facts
+            snapshot, root, _, segment_names, packs, packs_list = [*facts, b"", b""][:6]
+            segments = self._names(segment_names)
+            need(snapshot not in self.snapshots, "the snapshot exists")
+            needed = segments + (self._names(packs, packs_list) if self.condemned else [])
+            need(self.condemned.isdisjoint(needed), "it needs what is condemned")
+            self.snapshots[snapshot] = root, frame.bodies
+            self.segments += segments
+        elif frame.kind == "forget":
+            for snapshot in set(frame.facts[0]):
+                self.snapshots.pop(snapshot, None)
+        elif frame.kind == "prune":
+            condemned, condemned_list, old_names, old_list, new_names, *_ = frame.facts
+            dead = self.condemned.union(self._names(condemned, condemned_list))
+            old, new = set(self._names(old_names, old_list)), self._names(new_names)
+            need(old <= set(self.segments), "an old segment is not live")
+            need(dead.isdisjoint(new), "a new segment is condemned")
+            self.condemned = dead
+            self.segments = [name for name in self.segments if name not in dead | old] + new
+        elif frame.kind == "writer":
+            self._enrol(frame.facts[0])
+
+    def _names(self, names: bytes, list_hash: bytes | None = None) -> list[bytes]:
+        if list_hash and not names:
+            try:
+                data = fetch(place_of(self.folder, b"l" + list_hash), list_hash)
+                need(data[:7] == b"LBKLST1", "no list")
+            except DAMAGE as problem:
+                raise FoldError(f"a list of the ledger: {problem!r}") from problem
+            names = data[23:]
+        found = cut(names, 33)
+        need(all(name[:1] in PLACES for name in found), "no short name")
+        return found
+
+    def _enrol(self, certificate: list[Any]) -> None:
+        writer, key, roles, signature = certificate
+        signed = b"loopbackup/v1/certificate\0" + self.vid + encode([writer, key, roles, b""])
+        ed25519.Ed25519PublicKey.from_public_bytes(self.authority).verify(signature, signed)
+        self.writers[writer] = key, roles
+
+
+def root_key_of(slot: bytes, secret: str, ledger: Ledger) -> bytes:
+    """Get the root key out of a slot with a passphrase or the text of a key file (5.1, 5.2)."""
+    need(slot[:7] == b"LBKSLT1", "no slot of format 1")
+    slot_id, kind, (salt, *costs), expected, wrapped, box, vouch = decode(slot[7:])
+    if kind == "passphrase":
+        (kib, passes, lanes), text = costs, unicodedata.normalize("NFC", secret)
+        need(len(salt) >= 16 and kib >= 19_456, "weak Argon2id")
+        kdf = argon2.Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=kib)
+        seed = kdf.derive(text.encode("utf-8", "surrogateescape"))
+    else:
+        magic, digits, checksum = secret.split()
+        digest = hashlib.sha256(f"loopbackup-key-1 {digits}".encode()).hexdigest()
+        need((magic, checksum) == ("loopbackup-key-1", digest[:8]), "no key file")
+        seed = bytes.fromhex(digits)
+    keys = hashlib.shake_256(seed).digest(96)
+    pq = mlkem.MLKEM768PrivateKey.from_seed_bytes(keys[:64])
+    curve = x25519.X25519PrivateKey.from_private_bytes(keys[64:])
+    public_key = pq.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
+    need(public_key == expected, "another credential")
+    voucher = blake3(ledger.vid + ledger.authority, key=derive(seed, "vouch", b""))
+    need(hmac.compare_digest(vouch, voucher.digest()), "the slot was made for another vault")
+    context = ledger.vid + ledger.epoch + slot_id + hashlib.sha256(public_key).digest()
+    info = b"loopbackup/v1/slot\0" + context
+    suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+    k1 = suite.decrypt(wrapped, hpke.MLKEM768X25519PrivateKey(pq, curve), info)
+    return unseal(box, 1, hkdf.HKDF(SHA512(), 32, ledger.salt, info).derive(k1), ledger.vid)
+
+
+def _node(right: bytes, left: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def domains_of(shard: bytes) -> Iterator[Domain]:
+    """Take a shard apart (5.4); its search tags are for writers."""
+    count = u32(shard)
+    ends, rows = shard[4 + 8 * count : 4 + 12 * count], shard[4 + 12 * count :]
+    for start, end in itertools.pairwise([0, *map(u32, cut(ends, 4))]):
+        yield Domain(rows[start : start + 16], *decode(rows[start + 16 : end])[:3])
+
+
+class Vault:
+    """Keys, index and contents of a vault, verified as they are read (4, 5, 10 to 13)."""
+
+    def __init__(self, folder: Path, kind: str, secret: str) -> None:
+        self.folder, self.ledger, self.problems = folder, Ledger(folder), list[str]()
+        self.vid: bytes = self.ledger.vid
+        shard_keys, (_, index, meta, _, _) = self._keyring(kind, secret)
+        self.body_key = derive(meta, "body/meta", self.vid)
+        data_key = derive(meta, "meta/data", self.vid)
+        meta_id = derive(meta, "meta/id", self.vid, 16)
+        self.meta = Domain(meta_id, derive(meta, "meta/secret", self.vid), [(1, data_key)], [])
+        self.domains = {meta_id: self.meta}
+        for number, expected in self.ledger.shards.items():
+            data = fetch(place_of(folder, b"s" + expected), expected)
+            shard = unseal(data, 3, cut(shard_keys, 32)[number], self.vid, number)
+            self.domains |= {domain.id: domain for domain in domains_of(shard)}
+        self.places: dict[tuple[bytes, bytes], list[tuple[Any, int, int]]] = defaultdict(list)
+        for segment in self.ledger.segments:
+            try:
+                self._read_segment(segment, derive(index, "index", self.vid))
+            except DAMAGE as problem:
+                self.problems.append(f"segment {segment.hex()}: {problem!r}")
+        self._open = functools.lru_cache(maxsize=8)(self._open_blob)
+
+    def _keyring(self, kind: str, secret: str) -> tuple[bytes, list[bytes]]:
+        ledger, keys, root_key = self.ledger, self.folder / "keys" / self.ledger.epoch.hex(), b""
+        for slot, _, expected in (slot for slot in ledger.slots if slot[1] == kind):
+            with suppress(*DAMAGE):
+                root_key = root_key_of(fetch(keys / f"slot-{slot.hex()}", expected), secret, ledger)
+        need(root_key, "no slot is this credential's, or it is altered")
+        key = derive(root_key, "root", self.vid + ledger.epoch)
+        payload = unseal(fetch(keys / "root", ledger.root), 2, key, self.vid)
+        *found, shard_keys, _, _, _, _, secrets = decode(payload)
+        need(found == [self.vid, ledger.epoch, ledger.header_hash], "another vault's root")
+        return shard_keys, secrets
+
+    def _read_segment(self, segment: bytes, secret: bytes) -> None:
+        is_pack, path = segment[:1] == b"p", place_of(self.folder, segment)
+        front = 176 + u32(unseal(fetch(path, length=176), 4 if is_pack else 6, secret, self.vid))
+        # A pack is believed for its tags: its blobs may be whole where its hash is not.
+        data = fetch(path, length=front) if is_pack else fetch(path, segment[1:])
+        directory = decode(unseal(data[176:front], 5 if is_pack else 7, secret, self.vid))
+        if is_pack:
+            packs, (blocks,) = [(segment, front)], directory
+        else:
+            pack_fronts, domains, numbers, ends = directory
+            packs = [(b"p" + pack[:32], u32(pack, 32)) for pack in cut(pack_fronts, 36)]
+            ends = [front + int.from_bytes(end, "little") for end in cut(ends, 8)]
+            encrypted = [data[start:end] for start, end in itertools.pairwise([front, *ends])]
+            blocks = [*zip(cut(domains, 16), map(u32, cut(numbers, 4)), encrypted, strict=True)]
+        for domain_id, generation, block in blocks:
+            if domain_id in self.domains:  # All else is erased.
+                self._read_block((domain_id, generation), block, packs)
+
+    def _decrypt(self, use: str, owner: Owner, data: bytes, described: bytes = b"") -> bytes:
+        domain_id, generation = owner
+        purpose = {"data": b"loopbackup/v1/blob\0", "index": b"loopbackup/v1/block\0"}[use]
+        generations = dict(self.domains[domain_id].generations)
+        key = derive(generations[generation], use, self.vid + domain_id)
+        key = hmac.digest(key, purpose + data[:24] + described, "sha256")
+        tied = b"\1\1" + self.vid + domain_id + struct.pack("<I", generation) + described
+        return AESGCM(key).decrypt(bytes(12), data[24:], tied)
+
+    def _read_block(self, owner: Owner, block: bytes, packs: list[tuple[bytes, int]]) -> None:
+        plain = self._decrypt("index", owner, block)
+        members = 4 + 54 * u32(plain)
+        for row in struct.iter_unpack("<I32s4I2B", plain[4:members]):
+            number, chunk_id, at, stored, length, more, codec, _ = row
+            pack, front = packs[number]
+            blob = owner, pack, front + at, chunk_id, codec, length, stored
+            chunks, start = [(chunk_id, 0, length)], 0
+            for member in cut(plain[members : members + 36 * more], 36):
+                chunks.append((member[:32], start, u32(member, 32)))
+                start += u32(member, 32)
+            members += 36 * more
+            if pack not in self.ledger.condemned:
+                for chunk_id, start, length in chunks:
+                    self.places[owner[0], chunk_id].append((blob, start, length))
+
+    def _open_blob(self, blob: tuple[Any, ...]) -> bytes:
+        owner, pack, at, chunk_id, codec, length, stored = blob
+        described = chunk_id + struct.pack("<BII", codec, length, stored)
+        data = fetch(place_of(self.folder, pack), start=at, length=stored + 40)
+        plain = self._decrypt("data", owner, data, described)
+        return ZstdDecompressor().decompress(plain, length + 1) if codec else plain
+
+    def chunk(self, domain: Domain, chunk_id: bytes, kind: str) -> bytes:
+        """Read one chunk from wherever it is whole, and verify its id (11)."""
+        id_key = derive(domain.secret, f"id/{kind}", self.vid + domain.id)
+        for blob, start, length in self.places.get((domain.id, chunk_id), []):
+            with suppress(*DAMAGE):
+                content = self._open(blob)[start : start + length]
+                if blake3(content, key=id_key).digest() == chunk_id:
+                    return content
+        raise ValueError(f"{kind} chunk {chunk_id.hex()} is nowhere whole")
+
+    def snapshot(self, snapshot_id: bytes) -> dict[str, Any]:
+        """Read the body of a live snapshot: its name, tags and so on (6.4)."""
+        _, bodies = self.ledger.snapshots[snapshot_id]
+        (_, ref, body), *_ = (found for found in bodies if found[0] in ("meta", "domain"))
+        key = derive(self.domains[ref].secret, "body", self.vid + ref) if ref else self.body_key
+        return dict(decode(unseal(body, 8, key, self.vid)))
+
+    def entries(self, snapshot_id: bytes) -> Iterator[tuple[Domain, Entry]]:
+        """Read a snapshot's entries without subjects that are erased or damaged (13)."""
+        root_id, _ = self.ledger.snapshots[snapshot_id]
+        version, snapshot, table, *_ = decode(self.chunk(self.meta, root_id, "root"))
+        need((version, snapshot) == (1, snapshot_id), "newer, or of another snapshot")
+        tables = [decode(self.chunk(self.meta, part, "table")) for part in cut(table, 32)]
+        for domain_id, chunks, listed, number, _ in itertools.chain(*tables):
+            if domain_id in self.domains:  # Else it is erased.
+                try:
+                    yield from [*self._entries_of(self.domains[domain_id], chunks, listed)]
+                except DAMAGE as problem:
+                    self.problems.append(f"{snapshot_id.hex()}: {number} entries: {problem!r}")
+
+    def _entries_of(
+        self, domain: Domain, chunks: bytes, listed: bool
+    ) -> Iterator[tuple[Domain, Entry]]:
+        if listed:
+            chunks, _ = decode(self.chunk(domain, chunks, "list"))
+        streams = [decode(self.chunk(domain, chunk_id, "stream")) for chunk_id in cut(chunks, 32)]
+        for entry in (Entry(*values) for values in itertools.chain(*streams)):
+            parts = entry.path.split(b"/")
+            need(b"\0" not in entry.path and not {b"", b".", b".."} & {*parts}, "an unsafe path")
+            yield domain, entry._replace(kind=ENTRY_KINDS[entry.kind], extra=entry.extra or {})
+
+    def content(self, domain: Domain, entry: Entry) -> Iterator[bytes]:
+        """Read the content of a file or item, chunk by chunk."""
+        chunks, size = cut(entry.chunks, 32), 0
+        if entry.extra.get("listed"):
+            chunks = cut(b"".join(self.chunk(domain, ids, "ids") for ids in chunks), 32)
+        for chunk_id in chunks:
+            data = self.chunk(domain, chunk_id, "data")
+            size += len(data)
+            yield data
+        need(size == entry.size, "chunks of another length")
+
+
+def finish(path: bytes, entry: Entry) -> None:
     """Make a link or pipe, and set mode and time of what stands there."""
-    if entry.kind == SYMLINK:
-        os.symlink(entry.extra.target, path)
-    elif entry.kind == FIFO:
+    if entry.kind == "symlink":
+        os.symlink(entry.extra["target"], path)
+    elif entry.kind == "fifo":
         os.mkfifo(path)
-    if entry.kind not in (SYMLINK, ITEM):
+    if entry.kind not in ("symlink", "item"):
         os.chmod(path, entry.mode)
-    if entry.kind != ITEM or entry.mtime_ns:
+    if entry.kind != "item" or entry.mtime_ns:
         os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
 
-def restore(vault: Vault, snapshot: bytes, out: Path | None) -> tuple[list[Any], list[str]]:
-    """Read a snapshot, into a folder if one is given; give its entries and what failed."""
-    found: list[Any] = []
-    problems: list[str] = []
-    later: list[tuple[bytes, SimpleNamespace]] = []
+def restore(vault: Vault, snapshot: bytes, out: Path | None) -> list[dict[str, Any]]:
+    """Read a snapshot, into a new folder if one is given; give its entries."""
+    found, later = [], []
     for domain, entry in vault.entries(snapshot):
         path, digest = os.path.join(os.fsencode(out or ""), entry.path), hashlib.sha256()
         try:
             if out:
-                folder = path if entry.kind == FOLDER else os.path.dirname(path)
+                folder = path if entry.kind == "folder" else os.path.dirname(path)
                 os.makedirs(folder, exist_ok=True)
-            has_file = out and entry.kind in (FILE, ITEM)
+            has_file = out and entry.kind in ("file", "item")
             with open(path if has_file else os.devnull, "xb" if has_file else "wb") as file:
                 for data in vault.content(domain, entry):
                     digest.update(data)
                     file.write(data)
-        except (VaultError, OSError) as problem:
-            problems.append(f"{entry.path!r}: {problem}")
+        except DAMAGE as problem:
+            vault.problems.append(f"{snapshot.hex()} {entry.path!r}: {problem!r}")
             continue
-        found.append(describe(domain, entry, digest.hexdigest()))
-        if out and entry.kind in (FILE, FOLDER, SYMLINK, FIFO, ITEM):
+        shown = entry._asdict() | {"subject": domain.label, "sha256": digest.hexdigest()}
+        found.append(shown | entry.extra)
+        if out and entry.kind not in ("char", "block", "socket", "problem"):
             later.append((path, entry))
     # Links come when nothing is written any more, so nothing is written through one.
     # Folders come last, the inner ones first: what is made in them changes their times.
-    for path, entry in sorted(later, key=lambda pair: (pair[1].kind == FOLDER, -len(pair[0]))):
+    for path, entry in sorted(later, key=lambda pair: (pair[1].kind == "folder", -len(pair[0]))):
         try:
             finish(path, entry)
-        except OSError as problem:
-            problems.append(f"{entry.path!r}: {problem}")
-    return found, problems
+        except DAMAGE as problem:
+            vault.problems.append(f"{snapshot.hex()} {entry.path!r}: {problem!r}")
+    return found
 
 
-def read(folder: Path, credential: Credential, out: Path | None = None) -> dict[str, Any]:
+def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[str, Any]:
     """Verify a vault and read all that lives in it; restore below *out* by snapshot id."""
-    vault = Vault(folder, credential)
-    ledger, snapshots, problems = vault.ledger, [], vault.problems
-    vault.verify_packs()
-    for snapshot_id in ledger.snapshots:
+    vault, snapshots = Vault(folder, kind, secret), []
+    for snapshot_id in vault.ledger.snapshots:
+        place = out and out / snapshot_id.hex()
+        if place:
+            place.mkdir(parents=True)  # A new folder holds no link that leads out of it.
         try:
-            body = vars(vault.snapshot(snapshot_id))
-            place = out and out / snapshot_id.hex()
-            if place:  # A new folder holds no link that leads out of it.
-                place.mkdir(parents=True)
-            entries, failed = restore(vault, snapshot_id, place)
-        except VaultError as problem:
-            problems.append(f"{snapshot_id.hex()}: {problem}")
-            continue
-        problems += [f"{snapshot_id.hex()} {text}" for text in failed]
-        snapshots.append({"id": snapshot_id.hex(), **body, "entries": entries})
-    audit = [[frame.index, frame.kind, vars(body)] for frame, body in vault.audit()]
-    return {
-        "vault": vault.vid.hex(),
-        "head": f"{ledger.size}:{ledger.tree.hex()}",
-        "alarms": ledger.alarms,
-        "problems": problems,
-        "audit": audit,
-        "snapshots": snapshots,
-    }
+            found = {"id": snapshot_id} | vault.snapshot(snapshot_id)
+            snapshots.append(found | {"entries": restore(vault, snapshot_id, place)})
+        except DAMAGE as problem:
+            vault.problems.append(f"{snapshot_id.hex()}: {problem!r}")
+    found = {"vault": vault.vid, "head": f"{vault.ledger.size}:{vault.ledger.tree.hex()}"}
+    told = {"alarms": vault.ledger.alarms, "problems": vault.problems}
+    return found | {"snapshots": snapshots} | told
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the command line: 0 if all is well, 1 if something could not be read."""
     parser = argparse.ArgumentParser(description="Read a vault of format 1.")
     parser.add_argument("vault", type=Path)
-    credential = parser.add_mutually_exclusive_group(required=True)
-    credential.add_argument("--passphrase-file", type=Path)
-    credential.add_argument("--key-file", type=Path)
+    secrets = parser.add_mutually_exclusive_group(required=True)
+    secrets.add_argument("--passphrase-file", type=Path)
+    secrets.add_argument("--key-file", type=Path)
     parser.add_argument("--out", type=Path, help="restore below this folder")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     kind = "passphrase" if options.passphrase_file else "keyfile"
     file = options.passphrase_file or options.key_file
-    secret = file.read_text("utf-8", "surrogateescape").splitlines()[0]
     try:
-        found = read(options.vault, Credential(kind, secret), options.out)
-    except (VaultError, FoldError, OSError) as problem:
-        sys.exit(f"{options.vault}: {problem}")
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return bool(found["problems"])
-    print(f"vault {found['vault']}, head {found['head']}")
-    for snapshot in found["snapshots"]:
-        created_at = datetime.fromtimestamp(snapshot["created_us"] / 1e6, UTC)
-        number, tags = len(snapshot["entries"]), snapshot["tags"]
-        print(f"{snapshot['id']} {created_at} {snapshot['name']} {tags}: {number} entries")
-    for line in [*found["alarms"], *found["problems"]]:
-        print(line, file=sys.stderr)
-    return bool(found["problems"])
+        secret = file.read_text("utf-8", "surrogateescape").splitlines()[0]
+        found = read(options.vault, kind, secret, options.out)
+    except (FoldError, *DAMAGE) as problem:
+        sys.exit(f"{options.vault}: {problem!r}")
+    if options.json:  # Bytes, paths among them, are shown in hexadecimal.
+        print(json.dumps(found, indent=1, default=bytes.hex))
+    else:
+        for snapshot in found["snapshots"]:
+            print(snapshot["id"].hex(), snapshot["name"], f"{len(snapshot['entries'])} entries")
+        print(f"head {found['head']}", *found["alarms"], *found["problems"], sep="\n")
+    return bool(found["alarms"] or found["problems"])
 
 
 if __name__ == "__main__":
