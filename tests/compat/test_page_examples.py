@@ -159,7 +159,7 @@ def test_index_block_is_as_printed() -> None:
     plain = struct.pack("<I", 1) + row
     index_key = derive(b"\2" * 32, "index", VID + DOMAIN)
     key = hmac.digest(index_key, b"loopbackup/v1/block\0" + SALT, "sha256")
-    associated = b"\1\1" + VID + DOMAIN + struct.pack("<I", 1)
+    associated = b"\1\1" + VID + DOMAIN + struct.pack("<I", 1) + b"\7" * 16
 
     block = SALT + AESGCM(key).encrypt(bytes(12), plain, associated)
 

@@ -65,9 +65,8 @@ def build(secret: str) -> Sample:
 def patched() -> Iterator[None]:
     """Lower the bounds, so that small vaults have lists and summaries."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("loopbackup.vault.verbs.backup.INLINE_NAMES", 0)
-        patch.setattr("loopbackup.vault.verbs.prune.INLINE_NAMES", 0)
-        patch.setattr("loopbackup.vault.verbs.backup.INLINE_DOMAINS", 0)
+        patch.setattr("loopbackup.vault.verbs.backup.INLINE_BYTES", 0)
+        patch.setattr("loopbackup.vault.verbs.prune.INLINE_BYTES", 0)
         patch.setattr("loopbackup.vault.ledger.log.SUMMARY_EVERY", 6)
         yield
 

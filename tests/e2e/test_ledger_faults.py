@@ -109,3 +109,34 @@ def test_head_is_remembered_only_for_a_credential_that_opens(tmp_path: Path) -> 
     assert list(tmp_path.rglob("head")) == []
     with reopen(store, state_dir=tmp_path):
         assert len(list(tmp_path.rglob("head"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_lost_body_costs_what_it_said_and_nothing_else(damage: str) -> None:
+    """The snapshot can be restored by its id, new ones are committed, a check names the record."""
+    store = MemoryStore()
+    create(store)
+    with reopen(store) as vault:
+        first = vault.backup(items({"a": b"kept"}), name="n")
+        name = names.record_name(first._described.record.index)
+    data = bytearray(store.get(name))
+    if damage == "flipped":
+        data[-1] ^= 1
+        data[-600] ^= 1
+    else:
+        del data[-600:]
+    store.put(name, bytes(data), if_absent=False)
+
+    with reopen(store) as vault:
+        lost = vault.snapshot(first.id)
+        second = vault.backup(items({"b": b"new"}), name="n")
+        report = vault.check()
+
+        assert lost.name == ""
+        assert lost.open("a").read() == b"kept"
+        assert second.open("b").read() == b"new"
+        assert [p.kind for p in report.problems] == ["lost_body"]
+        assert report.problems[0].object == name
+        assert [entry.actor for entry in vault.ledger.entries()][
+            first._described.record.index
+        ] is None

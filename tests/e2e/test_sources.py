@@ -33,7 +33,7 @@ from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.entries import FILE, SYMLINK, Extra, Node
 from loopbackup.vault.format.snapshot import Report, SnapshotBody
 from loopbackup.vault.ledger.log import Draft
-from loopbackup.vault.ledger.state import join_names
+from loopbackup.vault.ledger.state import join_fronts
 from loopbackup.vault.vault import Vault
 
 
@@ -432,8 +432,8 @@ def commit_nodes(vault: Vault, nodes: list[Node], contents: dict[bytes, bytes]) 
         snapshot,
         root,
         session.log.state.size,
-        join_names(uploaded.segments),
-        join_names(uploaded.packs),
+        join_fronts(uploaded.segments),
+        join_fronts(uploaded.packs),
     )
     body = SnapshotBody(
         name="hostile",

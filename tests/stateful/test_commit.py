@@ -96,13 +96,19 @@ def test_a_pack_that_cannot_be_taken_over_in_full_is_not_taken_over(shared: Shar
     session = shared.open(shared.store)
     vault = Vault(session, None)
     World(shared).backup("mail", {"x": (content(0, 500), None)})(vault)
-    short = session.log.state.segments[0].name
+    segment = session.log.state.segments[0]
     directory, front = read_front(
-        session.store, session.keyring.index_secret, session.header.vault_id, short
+        session.store,
+        session.keyring.index_secret,
+        session.header.vault_id,
+        segment.name,
+        segment.front,
     )
     assert isinstance(directory, PackDirectory)
     first = directory.blocks[0]
-    broken = PackDirectory([first, Block(first.domain, first.generation, bytes(100))])
+    broken = PackDirectory(
+        directory.salt, [first, Block(first.domain, first.generation, bytes(100))]
+    )
     upload = Upload(
         session.store,
         session.log,
@@ -114,7 +120,7 @@ def test_a_pack_that_cannot_be_taken_over_in_full_is_not_taken_over(shared: Shar
     )
 
     with pytest.raises(DamagedData):
-        upload.adopt(short, front, broken)
+        upload.adopt(front, broken)
 
     assert upload.packs == []
     assert upload.own_places() == {}

@@ -40,7 +40,7 @@ def items(**data: bytes) -> Content:
 
 def claim(process: Process, pack: bytes) -> None:
     """Claim a committed pack, as a run does that was not told of its commit."""
-    facts = rec.Claimed(bytes(16), pack, b"", final=True)
+    facts = rec.Claimed(bytes(16), bytes(16), b"", pack)
     process.session.log.commit_draft(Draft("claim", facts))
 
 
@@ -261,7 +261,7 @@ def ignores_what_it_relies_on(patch: pytest.MonkeyPatch) -> None:
     """Hold only the own packs against what is condemned."""
 
     def lost(self: Upload, state: State) -> bool:
-        return any(pack in state.condemned for pack in self.packs)
+        return any(pack.name in state.condemned for pack in self.packs)
 
     patch.setattr(Upload, "lost", lost)
 
@@ -286,7 +286,7 @@ def ignores_its_own_packs(patch: pytest.MonkeyPatch) -> None:
     folds_leniently(patch)
 
     def validate(self: backup._Run, state: State) -> Draft:
-        return self._draft()
+        return self._draft(state)
 
     patch.setattr(backup._Run, "validate", validate)
 
@@ -303,10 +303,10 @@ def uses_names_again(patch: pytest.MonkeyPatch) -> None:
         put(self, key, data)
 
     def validate(self: backup._Run, state: State) -> Draft:
-        for short in self.uploaded.packs:
-            if short in state.condemned:
-                put(self.session.store, object_name(short), packs[object_name(short)])
-        return self._draft()
+        for name, _front in self.uploaded.packs:
+            if name in state.condemned:
+                put(self.session.store, object_name(name), packs[object_name(name)])
+        return self._draft(state)
 
     patch.setattr(StoreSeam, "put", remember)
     patch.setattr(backup._Run, "validate", validate)

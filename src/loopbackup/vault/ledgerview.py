@@ -124,7 +124,7 @@ class Ledger:
 
     def _audit(self, record: rec.Record) -> AuditBody | None:
         for ref, data in zip(record.frame.bodies, record.bodies, strict=True):
-            if ref.key == "audit":
+            if ref.key == "audit" and data is not None:
                 try:
                     return codec.decode(self._session.open_body(ref, data), AuditBody)
                 except (NotFoundError, DamagedData):

@@ -110,8 +110,8 @@ def test_meta_domain_is_fixed_by_its_secret() -> None:
 def test_block_opens_under_its_own_generation() -> None:
     """Index blocks are sealed per domain and generation."""
     domain = make()
-    block = domain.seal_block(b"rows")
+    block = domain.seal_block(b"rows", 1, b"s" * 16)
 
-    assert domain.open_block(block, 1) == b"rows"
+    assert domain.open_block(block, 1, b"s" * 16) == b"rows"
     with pytest.raises(DamagedData):
-        make().open_block(block, 1)
+        make().open_block(block, 1, b"s" * 16)

@@ -16,7 +16,7 @@ from loopbackup.vault.format import names
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.keys.domains import Domain
 from loopbackup.vault.ledger.log import Draft
-from loopbackup.vault.ledger.state import join_names
+from loopbackup.vault.ledger.state import join_fronts
 from loopbackup.vault.verbs.domains import ensure_domains
 from loopbackup.vault.verbs.session import Session
 
@@ -42,7 +42,9 @@ def put(session: Session, domain: Domain, *chunks: bytes) -> Uploaded:
     for data in chunks:
         upload.put(domain, domain.chunk_id(data), data)
     uploaded = upload.finish()
-    facts = rec.Pruned(new_segments=join_names(uploaded.segments), packs=join_names(uploaded.packs))
+    facts = rec.Pruned(
+        new_segments=join_fronts(uploaded.segments), packs=join_fronts(uploaded.packs)
+    )
     session.log.commit_draft(Draft("prune", facts))
     return uploaded
 
@@ -74,11 +76,11 @@ def test_condemned_places_are_passed_over(session: Session) -> None:
     first, second = put(session, domain, b"x" * 2000), put(session, domain, b"x" * 2000)
 
     for index in (session.index, fresh(session)):
-        assert pack_of(index, session, domain, b"x" * 2000) == first.packs[0]
-    prune(session, condemned=first.packs[0])
+        assert pack_of(index, session, domain, b"x" * 2000) == first.packs[0].name
+    prune(session, condemned=first.packs[0].name)
     for index in (session.index, fresh(session)):
-        assert pack_of(index, session, domain, b"x" * 2000) == second.packs[0]
-    prune(session, condemned=second.packs[0])
+        assert pack_of(index, session, domain, b"x" * 2000) == second.packs[0].name
+    prune(session, condemned=second.packs[0].name)
     for index in (session.index, fresh(session)):
         assert pack_of(index, session, domain, b"x" * 2000) is None
 
@@ -87,13 +89,13 @@ def test_replaced_segments_are_forgotten(session: Session) -> None:
     """What the ledger no longer names gives no places, though it was in memory."""
     domain = session.keyring.none
     first, second = put(session, domain, b"x" * 2000), put(session, domain, b"y" * 2000)
-    assert pack_of(session.index, session, domain, b"x" * 2000) == first.packs[0]
+    assert pack_of(session.index, session, domain, b"x" * 2000) == first.packs[0].name
 
-    prune(session, old_segments=first.segments[0])
+    prune(session, old_segments=first.segments[0].name)
 
     assert pack_of(session.index, session, domain, b"x" * 2000) is None
-    assert pack_of(session.index, session, domain, b"y" * 2000) == second.packs[0]
-    assert set(session.index._segments) == set(second.segments)
+    assert pack_of(session.index, session, domain, b"y" * 2000) == second.packs[0].name
+    assert set(session.index._segments) == {front.name for front in second.segments}
 
 
 def test_domains_do_not_see_each_others_chunks(session: Session) -> None:
@@ -111,7 +113,7 @@ def test_lost_pack_costs_its_own_chunks_only(session: Session, how: str) -> None
     """The others are found, and why is at hand."""
     domain = session.keyring.none
     lost, kept = put(session, domain, b"x" * 2000), put(session, domain, b"y" * 2000)
-    name = names.pack_name(lost.packs[0][1:])
+    name = names.pack_name(lost.packs[0].name[1:])
     if how == "deleted":
         session.store.delete(name)
     else:
@@ -120,7 +122,7 @@ def test_lost_pack_costs_its_own_chunks_only(session: Session, how: str) -> None
     index = fresh(session)
 
     assert pack_of(index, session, domain, b"x" * 2000) is None
-    assert pack_of(index, session, domain, b"y" * 2000) == kept.packs[0]
+    assert pack_of(index, session, domain, b"y" * 2000) == kept.packs[0].name
     told = [error for reader in index.segments(session.log.state) for error in reader.lost]
     assert [error.object for error in told] == [name]
 
@@ -131,9 +133,9 @@ def test_lost_index_object_is_made_again_from_its_packs(session: Session, how: s
     domain = session.keyring.none
     chunks = [os.urandom(60_000) for _ in range(40)]
     uploaded = put(session, domain, *chunks)
-    assert uploaded.segments[0][:1] == b"i"
+    assert uploaded.segments[0].name[:1] == b"i"
     before = [pack_of(session.index, session, domain, data) for data in chunks]
-    name = names.index_name(uploaded.segments[0][1:])
+    name = names.index_name(uploaded.segments[0].name[1:])
     if how == "deleted":
         session.store.delete(name)
     else:
@@ -151,13 +153,13 @@ def test_lost_index_object_and_a_lost_pack_cost_that_packs_chunks(session: Sessi
     chunks = [os.urandom(60_000) for _ in range(40)]
     uploaded = put(session, domain, *chunks)
     places = {data: pack_of(session.index, session, domain, data) for data in chunks}
-    session.store.delete(names.index_name(uploaded.segments[0][1:]))
-    session.store.delete(names.pack_name(uploaded.packs[0][1:]))
+    session.store.delete(names.index_name(uploaded.segments[0].name[1:]))
+    session.store.delete(names.pack_name(uploaded.packs[0].name[1:]))
 
     index = fresh(session)
 
     for data, pack in places.items():
-        expected = None if pack == uploaded.packs[0] else pack
+        expected = None if pack == uploaded.packs[0].name else pack
         assert pack_of(index, session, domain, data) == expected
 
 

@@ -107,9 +107,9 @@ def test_rebuild_runs_and_all_is_validated_again(store: MemoryStore) -> None:
         assert (index, seen) == (1, [1, 1])
 
 
-def test_claim_of_a_list_that_a_prune_took_is_made_with_another(store: MemoryStore) -> None:
+def test_record_of_a_list_that_a_prune_took_is_made_with_another(store: MemoryStore) -> None:
     """The slower one puts its list anew, so that everybody can fold what it commits."""
-    run, made = b"R" * 16, list[bytes]()
+    made: list[bytes] = []
     with opened(store) as one, opened(store) as two:
         seam = one._session.store
 
@@ -119,14 +119,14 @@ def test_claim_of_a_list_that_a_prune_took_is_made_with_another(store: MemorySto
                 taken = rec.Pruned(condemned=b"l" + made[0])
                 two._session.log.commit_draft(Draft("prune", taken))
                 store.delete(names.list_name(made[0]))
-            return Draft("claim", rec.Claimed(run, b"", made[-1]))
+            return Draft("prune", rec.Pruned(packs_list=made[-1]))
 
         assert one._session.log.commit(Fresh(make)) == 2
 
     with opened(store) as vault:
         assert len(made) == 2
         assert vault._session.log.state.lists == {made[1]}
-        assert vault._session.log.state.claims.keys() == {run}
+        assert len(vault._session.log.state.alarms) == 0
 
 
 def test_two_clients_commit_one_after_the_other(store: MemoryStore) -> None:

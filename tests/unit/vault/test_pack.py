@@ -111,9 +111,9 @@ def test_any_bytes_are_a_block_or_damage(plain: bytes) -> None:
 @pytest.mark.parametrize(
     "directory",
     [
-        PackDirectory([Block(b"d" * 16, 1, b"sealed")]),
-        PackDirectory([]),
-        IndexDirectory(b"p" * 36, b"d" * 16, b"\1\0\0\0", b"\1" + bytes(7)),
+        PackDirectory(b"s" * 16, [Block(b"d" * 16, 1, b"sealed")]),
+        PackDirectory(b"s" * 16, []),
+        IndexDirectory(b"s" * 16, b"p" * 68, b"d" * 16, b"\1\0\0\0", b"\1" + bytes(7)),
     ],
     ids=["pack", "empty", "index"],
 )
@@ -134,7 +134,8 @@ def test_front_is_opened_with_its_secret_only(directory: PackDirectory | IndexDi
 @given(st.data())
 def test_altered_front_is_damage(data: st.DataObject) -> None:
     """A flipped bit anywhere in head or directory, or a cut."""
-    front = bytearray(fmt.seal_front(SECRET, VAULT, PackDirectory([Block(b"d" * 16, 1, b"x")])))
+    directory = PackDirectory(b"s" * 16, [Block(b"d" * 16, 1, b"x")])
+    front = bytearray(fmt.seal_front(SECRET, VAULT, directory))
     if data.draw(st.booleans()):
         bit = data.draw(st.integers(0, len(front) * 8 - 1))
         front[bit // 8] ^= 1 << bit % 8
@@ -145,7 +146,7 @@ def test_altered_front_is_damage(data: st.DataObject) -> None:
     store.put(names.pack_name(short[1:]), bytes(front))
 
     with pytest.raises((DamagedData, NewerFormat)):
-        read_front(store, SECRET, VAULT, short)
+        read_front(store, SECRET, VAULT, short, None)
 
 
 @pytest.mark.parametrize(
@@ -182,11 +183,11 @@ def test_full_pack_has_exactly_the_pack_size_and_every_blob_opens() -> None:
         number += 1
 
     pack = builder.seal(SECRET, VAULT, last=False)
-    store.put(names.pack_name(pack.digest), pack.data)
-    reader = SegmentReader.load(store, SECRET, VAULT, pack.short)
+    store.put(names.pack_name(pack.front.name[1:]), pack.data)
+    reader = SegmentReader.load(store, SECRET, VAULT, pack.front.name, pack.front.hash)
 
     assert len(pack.data) == 1 << 20
-    assert names.content_hash(pack.data) == pack.digest
+    assert b"p" + names.content_hash(pack.data) == pack.front.name
     assert set(reader.domains()) == put.keys()
     for domain in domains:
         found = {blob.id: blob for blob, _ in reader.rows(domain)}
@@ -218,10 +219,10 @@ def test_directory_longer_than_its_reserve_still_fits_the_pack() -> None:
         count += 1
 
     pack = builder.seal(SECRET, VAULT, last=False)
-    store.put(names.pack_name(pack.digest), pack.data)
-    reader = SegmentReader.load(store, SECRET, VAULT, pack.short)
+    store.put(names.pack_name(pack.front.name[1:]), pack.data)
+    reader = SegmentReader.load(store, SECRET, VAULT, pack.front.name, pack.front.hash)
 
-    assert pack.front > FRONT_RESERVE
+    assert pack.front.length > FRONT_RESERVE
     assert len(pack.data) == 4 << 20
     assert sum(len(m) // 36 for _, m in reader.rows(domain)) == 1000 * count
 

@@ -21,7 +21,7 @@ from loopbackup.vault.format import names
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.pack import MAX_PLAIN_BYTES, MEMBER, STORED, ZSTD
 from loopbackup.vault.ledger.log import Draft
-from loopbackup.vault.ledger.state import join_names
+from loopbackup.vault.ledger.state import join_fronts
 from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.store.wrappers import CountingStore
 from loopbackup.vault.verbs.session import Session
@@ -52,7 +52,9 @@ def put(session: Session, *chunks: bytes) -> list[bytes]:
         else:
             upload.put(domain, domain.chunk_id(data), data)
     uploaded = upload.finish()
-    facts = rec.Pruned(new_segments=join_names(uploaded.segments), packs=join_names(uploaded.packs))
+    facts = rec.Pruned(
+        new_segments=join_fronts(uploaded.segments), packs=join_fronts(uploaded.packs)
+    )
     session.log.commit_draft(Draft("prune", facts))
     return [domain.chunk_id(data) for data in chunks]
 

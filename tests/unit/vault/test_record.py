@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopbackup.errors import DamagedData, NewerFormat
+from loopbackup.errors import DamagedData, InputError, NewerFormat
 from loopbackup.vault.format import codec
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.names import content_hash
@@ -91,7 +91,7 @@ def test_frame_over_64_kib_is_neither_written_nor_read() -> None:
     """Long lists are objects of their own."""
     long = msgspec.Raw(codec.encode([b"x" * rec.MAX_FRAME_BYTES]))
 
-    with pytest.raises(DamagedData):
+    with pytest.raises(InputError):
         rec.encode_record(frame(facts=long), BODIES, vault_id=VAULT, key=KEY)
     with pytest.raises(DamagedData):
         rec.parse_record(framed(codec.encode(frame(facts=long))), 7)
@@ -116,20 +116,37 @@ def test_frame_beyond_its_bounds_is_damage(changed: dict[str, object]) -> None:
         rec.parse_record(framed(codec.encode(frame(**changed))), 7)
 
 
+def test_body_over_the_bound_is_not_written() -> None:
+    """A record that nobody would read is refused before it is one."""
+    with pytest.raises(InputError):
+        rec.encode_record(frame(), (bytes(rec.MAX_BODY_BYTES + 1),), vault_id=VAULT, key=KEY)
+
+
 def test_bodies_are_bound_by_hash_order_and_number() -> None:
-    """Bodies that are swapped, missing, doubled or altered do not belong."""
+    """Bodies that are swapped, missing, doubled or altered are lost; the record holds."""
     raw = codec.encode(frame())
     first, second = (len(b).to_bytes(4, "little") + b for b in BODIES)
+    cases = {
+        first + second: BODIES,
+        second + first: (None, None),
+        first: (BODIES[0], None),
+        first + second + first: BODIES,
+        first + b"\6\0\0\0SECOND": (BODIES[0], None),
+        b"": (None, None),
+        b"\1": (None, None),
+    }
 
-    for rest in (second + first, first, first + second + first, first + b"\6\0\0\0SECOND", b""):
-        with pytest.raises(DamagedData):
-            rec.parse_record(framed(raw, rest), 7)
+    for rest, bodies in cases.items():
+        record = rec.parse_record(framed(raw, rest), 7)
+        assert record.bodies == bodies
+        assert record.whole == (rest == first + second)
 
 
-def test_body_that_claims_to_be_huge_is_damage() -> None:
+def test_body_that_claims_to_be_huge_is_lost() -> None:
     """A length near 2**32 allocates nothing."""
-    with pytest.raises(DamagedData):
-        rec.parse_record(framed(codec.encode(frame()), b"\xff" * 4 + b"x"), 7)
+    record = rec.parse_record(framed(codec.encode(frame()), b"\xff" * 4 + b"x"), 7)
+
+    assert record.bodies == (None, None)
 
 
 def test_facts_of_another_kind_are_damage() -> None:
@@ -143,8 +160,8 @@ def test_facts_of_another_kind_are_damage() -> None:
 
 
 @given(st.data())
-def test_altered_record_does_not_parse_or_does_not_verify(data: st.DataObject) -> None:
-    """Cut, flipped or extended anywhere."""
+def test_altered_record_is_found_out(data: st.DataObject) -> None:
+    """Cut, flipped or extended anywhere: the frame does not verify, or a body is lost."""
     raw = bytearray(WHOLE)
     match data.draw(st.sampled_from(["cut", "flip", "extend"])):
         case "cut":
@@ -159,7 +176,8 @@ def test_altered_record_does_not_parse_or_does_not_verify(data: st.DataObject) -
         record = rec.parse_record(bytes(raw), 7)
     except (DamagedData, NewerFormat):
         return
-    assert not rec.verify_record(record, vault_id=VAULT, public_key=PUBLIC)
+    verified = rec.verify_record(record, vault_id=VAULT, public_key=PUBLIC)
+    assert not (verified and record.whole)
 
 
 @given(st.binary(max_size=300))

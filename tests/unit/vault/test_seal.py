@@ -264,12 +264,18 @@ def test_equal_blobs_are_encrypted_under_fresh_salts() -> None:
 
 @given(st.data())
 def test_altered_block_never_opens(data: st.DataObject) -> None:
-    """An index block is authenticated with its vault, domain and generation."""
-    block = seal.seal_block(KEY, VAULT, DOMAIN, 1, PLAIN)
+    """An index block is authenticated with its vault, domain, generation and object."""
+    segment = b"s" * 16
+    block = seal.seal_block(KEY, VAULT, DOMAIN, 1, segment, PLAIN)
 
-    assert seal.open_block(KEY, VAULT, DOMAIN, 1, block) == PLAIN
-    for place in ((b"w" * 16, DOMAIN, 1), (VAULT, b"e" * 16, 1), (VAULT, DOMAIN, 2)):
+    assert seal.open_block(KEY, VAULT, DOMAIN, 1, segment, block) == PLAIN
+    for place in (
+        (b"w" * 16, DOMAIN, 1, segment),
+        (VAULT, b"e" * 16, 1, segment),
+        (VAULT, DOMAIN, 2, segment),
+        (VAULT, DOMAIN, 1, b"t" * 16),
+    ):
         with pytest.raises(DamagedData):
             seal.open_block(KEY, *place, block)
     with pytest.raises(DamagedData):
-        seal.open_block(KEY, VAULT, DOMAIN, 1, altered(data, block))
+        seal.open_block(KEY, VAULT, DOMAIN, 1, segment, altered(data, block))

@@ -12,13 +12,14 @@ from loopbackup.errors import DamagedData, NewerFormat
 from loopbackup.vault.content.segment import SegmentReader, build_index, places_of
 from loopbackup.vault.format import names
 from loopbackup.vault.format import pack as fmt
-from loopbackup.vault.format.pack import MEMBER, BlobRow, IndexDirectory
+from loopbackup.vault.format.pack import MEMBER, BlobRow, IndexDirectory, PackFront
 from loopbackup.vault.keys.domains import Domain, DomainRecord, new_record, open_domain
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.seam import StoreSeam
 
 SECRET = b"i" * 32
 VAULT = b"v" * 16
+SALT = b"s" * 16
 
 
 def make_domain(subject: str, generations: int = 1) -> Domain:
@@ -40,10 +41,15 @@ def stored(data: bytes) -> tuple[StoreSeam, bytes]:
     return store, b"i" + digest
 
 
-def load(data: bytes) -> SegmentReader:
+def load(data: bytes, front: bytes | None = None) -> SegmentReader:
     """Store and load an index object."""
     store, short = stored(data)
-    return SegmentReader.load(store, SECRET, VAULT, short)
+    return SegmentReader.load(store, SECRET, VAULT, short, front)
+
+
+def pack_front(digest: bytes, length: int) -> PackFront:
+    """Name a pack."""
+    return PackFront(b"p" + digest, length, b"h" * 32)
 
 
 def test_index_gives_each_domain_its_own_rows() -> None:
@@ -57,15 +63,18 @@ def test_index_gives_each_domain_its_own_rows() -> None:
         for number, pack in enumerate(packs):
             members = MEMBER.pack(os.urandom(32), 150) + MEMBER.pack(os.urandom(32), 50)
             rows = [row(10 * number), row(99, members=2)]
-            parts.append((pack, 5000 + number, 1 + number % 2, rows, [b"", members]))
+            front = pack_front(pack, 5000 + number)
+            parts.append((front, 1 + number % 2, rows, [b"", members]))
             for made, its in zip(rows, (b"", members), strict=True):
                 expected.setdefault(domain.id, set()).add(
                     (b"p" + pack, made.id, 5000 + number + made.offset, 1 + number % 2, its)
                 )
         contents[domain] = parts
 
-    reader = load(build_index(SECRET, VAULT, contents))
+    named, data = build_index(SECRET, VAULT, contents)
+    reader = load(data, named.hash)
 
+    assert named.name == b"i" + names.content_hash(data)
     assert set(reader.domains()) == expected.keys()
     for domain in domains:
         found = {
@@ -79,9 +88,32 @@ def test_index_gives_each_domain_its_own_rows() -> None:
 
 def test_empty_index_is_an_index() -> None:
     """Nothing in it, nothing found."""
-    reader = load(build_index(SECRET, VAULT, {}))
+    reader = load(build_index(SECRET, VAULT, {})[1])
 
     assert (list(reader.domains()), reader.packs, reader.size) == ([], [], 0)
+
+
+def test_front_of_another_object_is_not_believed() -> None:
+    """A store cannot answer with an old index in the place of a new one."""
+    _, old = build_index(SECRET, VAULT, {})
+    new, data = build_index(SECRET, VAULT, {})
+    store, short = stored(data)
+    store.overwrite(names.index_name(short[1:]), old)
+
+    with pytest.raises(DamagedData, match="another directory"):
+        SegmentReader.load(store, SECRET, VAULT, short, new.hash)
+
+
+def test_block_of_another_object_is_damage() -> None:
+    """Each block is bound to the salt of the directory that it stands behind."""
+    domain, pack = make_domain("user-42"), pack_front(b"p" * 32, 0)
+    _, old = build_index(SECRET, VAULT, {domain: [(pack, 1, [row(0)], [b""])]})
+    new, data = build_index(SECRET, VAULT, {domain: [(pack, 1, [row(0)], [b""])]})
+    size = load(data).size
+    swapped = data[:-size] + old[-size:]
+
+    with pytest.raises(DamagedData):
+        list(load(swapped, new.hash).rows(domain))
 
 
 def test_members_are_places_in_their_bundle() -> None:
@@ -89,7 +121,8 @@ def test_members_are_places_in_their_bundle() -> None:
     domain = make_domain("user-42")
     ids = [os.urandom(32), os.urandom(32)]
     members = MEMBER.pack(ids[0], 150) + MEMBER.pack(ids[1], 50)
-    data = build_index(SECRET, VAULT, {domain: [(b"p" * 32, 0, 1, [row(0, 2)], [members])]})
+    pack = pack_front(b"p" * 32, 0)
+    _front, data = build_index(SECRET, VAULT, {domain: [(pack, 1, [row(0, 2)], [members])]})
 
     ((blob, its),) = load(data).rows(domain)
 
@@ -102,11 +135,11 @@ def test_members_are_places_in_their_bundle() -> None:
 @pytest.mark.parametrize(
     "directory",
     [
-        IndexDirectory(b"p" * 35, b"", b"", b""),
-        IndexDirectory(b"", b"d" * 15, b"", b""),
-        IndexDirectory(b"", b"d" * 16, b"", b"\0" * 8),
-        IndexDirectory(b"", b"d" * 16, b"\1\0\0\0", b"\0" * 7),
-        IndexDirectory(b"", b"d" * 16, b"\1\0\0\0", b""),
+        IndexDirectory(SALT, b"p" * 35, b"", b"", b""),
+        IndexDirectory(SALT, b"", b"d" * 15, b"", b""),
+        IndexDirectory(SALT, b"", b"d" * 16, b"", b"\0" * 8),
+        IndexDirectory(SALT, b"", b"d" * 16, b"\1\0\0\0", b"\0" * 7),
+        IndexDirectory(SALT, b"", b"d" * 16, b"\1\0\0\0", b""),
     ],
     ids=["pack", "domain", "no generation", "cut end", "no end"],
 )
@@ -120,7 +153,7 @@ def test_directory_that_does_not_fit_itself_is_damage(directory: IndexDirectory)
 def test_block_beyond_the_end_is_damage(end: int) -> None:
     """An end near 2**64 allocates nothing."""
     domain = make_domain("user-42")
-    directory = IndexDirectory(b"", domain.id, b"\1\0\0\0", end.to_bytes(8, "little"))
+    directory = IndexDirectory(SALT, b"", domain.id, b"\1\0\0\0", end.to_bytes(8, "little"))
 
     reader = load(fmt.seal_front(SECRET, VAULT, directory))
 
@@ -132,7 +165,7 @@ def test_ends_that_go_back_are_damage() -> None:
     """A block cannot have a negative length."""
     domain = make_domain("user-42")
     ends = (100).to_bytes(8, "little") + (50).to_bytes(8, "little")
-    directory = IndexDirectory(b"", domain.id * 2, b"\1\0\0\0" * 2, ends)
+    directory = IndexDirectory(SALT, b"", domain.id * 2, b"\1\0\0\0" * 2, ends)
 
     reader = load(fmt.seal_front(SECRET, VAULT, directory) + bytes(100))
 
@@ -143,8 +176,10 @@ def test_ends_that_go_back_are_damage() -> None:
 def test_row_of_a_pack_that_is_not_there_is_damage() -> None:
     """Pack numbers are indexes into the segment's packs."""
     domain = make_domain("user-42")
-    block = domain.seal_block(fmt.encode_block([row(0)._replace(pack=2**32 - 1)], [b""]))
-    directory = IndexDirectory(b"p" * 36, domain.id, b"\1\0\0\0", len(block).to_bytes(8, "little"))
+    block = domain.seal_block(fmt.encode_block([row(0)._replace(pack=2**32 - 1)], [b""]), 1, SALT)
+    directory = IndexDirectory(
+        SALT, b"p" * 68, domain.id, b"\1\0\0\0", len(block).to_bytes(8, "little")
+    )
 
     with pytest.raises(DamagedData):
         list(load(fmt.seal_front(SECRET, VAULT, directory) + block).rows(domain))
@@ -155,7 +190,8 @@ def test_row_of_a_pack_that_is_not_there_is_damage() -> None:
 def test_altered_index_is_damage_or_gives_the_same_rows(data: st.DataObject) -> None:
     """Cut, flipped or extended anywhere: never other rows."""
     domain = make_domain("user-42")
-    whole = build_index(SECRET, VAULT, {domain: [(b"p" * 32, 7, 1, [row(0), row(9)], [b"", b""])]})
+    pack = pack_front(b"p" * 32, 7)
+    _, whole = build_index(SECRET, VAULT, {domain: [(pack, 1, [row(0), row(9)], [b"", b""])]})
     expected = list(load(whole).rows(domain))
     raw = bytearray(whole)
     match data.draw(st.sampled_from(["cut", "flip", "extend"])):

@@ -16,12 +16,14 @@ from loopbackup.errors import DamagedData, NewerFormat
 from loopbackup.vault.format import codec
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.names import content_hash
-from loopbackup.vault.ledger.state import State, join_names, object_name, split_names
+from loopbackup.vault.ledger.state import Front, State, join_names, object_name, split_names
 
 VAULT = b"v" * 16
 AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 HOUSE = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 PACK, OTHER, INDEX = b"p" + b"1" * 32, b"p" + b"2" * 32, b"i" + b"3" * 32
+HASH = b"f" * 32
+PACK_FRONT, OTHER_FRONT, INDEX_FRONT = PACK + HASH, OTHER + HASH, INDEX + HASH
 
 
 def certificate(key: Ed25519PrivateKey, writer: bytes, *roles: str) -> rec.Certificate:
@@ -129,11 +131,11 @@ def test_first_record_makes_the_vault(ledger: Ledger) -> None:
 def test_records_have_their_effects(ledger: Ledger) -> None:
     """One after the other, as a vault's life goes."""
     ledger.say("domains", rec.DomainsAdded([(7, b"S" * 32, b"T" * 32), (256, b"", b"Y" * 32)]))
-    ledger.say("claim", rec.Claimed(b"R" * 16, PACK))
-    ledger.say("snapshot", snapshot(segments=INDEX, packs=PACK, runs=b"R" * 16))
-    ledger.say("snapshot", snapshot(b"t", segments=OTHER, packs=OTHER))
+    ledger.say("claim", rec.Claimed(b"R" * 16, b"S" * 16, PACK_FRONT))
+    ledger.say("snapshot", snapshot(segments=INDEX_FRONT, packs=PACK_FRONT, runs=b"R" * 16))
+    ledger.say("snapshot", snapshot(b"t", segments=OTHER_FRONT, packs=OTHER_FRONT))
     ledger.say("forget", rec.Forgotten([b"s" * 16]))
-    ledger.say("prune", rec.Pruned(condemned=PACK + INDEX, old_segments=INDEX, packs=OTHER))
+    ledger.say("prune", rec.Pruned(condemned=PACK + INDEX, old_segments=INDEX, packs=OTHER_FRONT))
     ledger.say("swept", rec.Swept(VAULT, ledger.state.size - 1, PACK))
     state = ledger.state
 
@@ -141,7 +143,7 @@ def test_records_have_their_effects(ledger: Ledger) -> None:
     assert state.claims == {}
     assert list(state.snapshots) == [b"t" * 16]
     assert [segment.name for segment in state.segments] == [OTHER]
-    assert state.condemned.keys() == {PACK, INDEX}
+    assert state.condemned.keys() == {PACK, INDEX, b"s" + b"S" * 32}
     assert state.swept == {VAULT: (6, frozenset([PACK]))}
     assert state.alarms == ()
     assert ledger.again().digest() == state.digest()
@@ -154,15 +156,15 @@ def condemned(ledger: Ledger) -> None:
 
 def committed(ledger: Ledger) -> None:
     """Commit a snapshot."""
-    ledger.say("snapshot", snapshot(segments=INDEX))
+    ledger.say("snapshot", snapshot(segments=INDEX_FRONT))
 
 
 VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
-    "condemned pack": (condemned, lambda g: g.make("snapshot", snapshot(packs=PACK))),
-    "condemned segment": (condemned, lambda g: g.make("snapshot", snapshot(segments=PACK))),
+    "condemned pack": (condemned, lambda g: g.make("snapshot", snapshot(packs=PACK_FRONT))),
+    "condemned segment": (condemned, lambda g: g.make("snapshot", snapshot(segments=PACK_FRONT))),
     "condemned list": (
         lambda g: g.say("prune", rec.Pruned(condemned=b"l" + b"L" * 32)),
-        lambda g: g.make("claim", rec.Claimed(b"R" * 16, b"", b"L" * 32)),
+        lambda g: g.make("prune", rec.Pruned(packs_list=b"L" * 32)),
     ),
     "same snapshot": (committed, lambda g: g.make("snapshot", snapshot())),
     "stale shard": (
@@ -175,11 +177,11 @@ VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
     ),
     "segment not live": (
         committed,
-        lambda g: g.make("prune", rec.Pruned(old_segments=OTHER, new_segments=PACK)),
+        lambda g: g.make("prune", rec.Pruned(old_segments=OTHER, new_segments=PACK_FRONT)),
     ),
     "new segment condemned": (
         committed,
-        lambda g: g.make("prune", rec.Pruned(condemned=PACK, new_segments=PACK)),
+        lambda g: g.make("prune", rec.Pruned(condemned=PACK, new_segments=PACK_FRONT)),
     ),
     "sweep of the future": (committed, lambda g: g.make("swept", rec.Swept(VAULT, g.state.size))),
     "names cut short": (committed, lambda g: g.make("prune", rec.Pruned(condemned=PACK[:-1]))),
@@ -248,7 +250,7 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
     facts = {
         "domains": rec.DomainsAdded([]),
         "snapshot": snapshot(),
-        "claim": rec.Claimed(b"R" * 16, b""),
+        "claim": rec.Claimed(b"R" * 16, b"S" * 16),
         "run-failed": rec.RunEnded(b"R" * 16),
         "claim-lapsed": rec.RunEnded(b"R" * 16),
         "forget": rec.Forgotten([]),
@@ -345,7 +347,7 @@ def test_state_survives_its_encoding_and_goes_on(ledger: Ledger) -> None:
     """A summary's reader folds the next record as everybody else."""
     committed(ledger)
     condemned(ledger)
-    ledger.say("claim", rec.Claimed(b"R" * 16, OTHER))
+    ledger.say("claim", rec.Claimed(b"R" * 16, b"S" * 16, PACK_FRONT, OTHER))
     loaded = State.decode(ledger.state.encode(), authority=ledger.state.authority)
 
     assert loaded.digest() == ledger.state.digest()
@@ -356,6 +358,31 @@ def test_state_survives_its_encoding_and_goes_on(ledger: Ledger) -> None:
     assert loaded.digest() == ledger.state.digest()
 
 
+def test_claims_of_a_run_add_up(ledger: Ledger) -> None:
+    """Each names what is new since the last; one that names nothing says that the run lives."""
+    ledger.say("claim", rec.Claimed(b"R" * 16, b"S" * 16, PACK_FRONT))
+    ledger.say("claim", rec.Claimed(b"R" * 16, b"S" * 16, OTHER_FRONT, PACK))
+    before = ledger.state.claims[b"R" * 16]
+    ledger.say("claim", rec.Claimed(b"R" * 16, b"S" * 16))
+    claim = ledger.state.claims[b"R" * 16]
+
+    assert claim.packs == (Front(PACK, HASH), Front(OTHER, HASH))
+    assert claim.names == ledger.state.claimed() == {PACK, OTHER}
+    assert claim.at_us > before.at_us
+    assert before.packs == claim.packs
+
+
+def test_state_in_hand_stays_what_it_is(ledger: Ledger) -> None:
+    """A copy is folded on; whoever looks at the old one sees a single moment."""
+    held = ledger.state
+    head = held.tree.head()
+    copy = held.copy()
+    copy.apply(ledger.make("claim", rec.Claimed(b"R" * 16, b"S" * 16)), ledger.fetch_list)
+
+    assert (held.size, held.tree.head(), held.claims) == (1, head, {})
+    assert copy.size == 2
+
+
 def test_swept_names_are_dropped_only_when_no_segment_can_name_them(ledger: Ledger) -> None:
     """A chunk's place in an old segment must still look condemned."""
     committed(ledger)
@@ -364,7 +391,7 @@ def test_swept_names_are_dropped_only_when_no_segment_can_name_them(ledger: Ledg
 
     ledger.say("swept", rec.Swept(VAULT, ledger.state.size - 1))
     assert PACK in ledger.state.needed_condemned(VAULT)
-    ledger.say("prune", rec.Pruned(old_segments=INDEX, new_segments=OTHER, packs=OTHER))
+    ledger.say("prune", rec.Pruned(old_segments=INDEX, new_segments=OTHER_FRONT, packs=OTHER_FRONT))
 
     assert ledger.state.needed_condemned(VAULT) == {}
 

@@ -28,7 +28,7 @@ from loopbackup.vault.format.entries import FILE, Extra, Node, is_safe_path, tre
 from loopbackup.vault.format.snapshot import SnapshotRoot, StreamList, TableRow
 from loopbackup.vault.keys.domains import Domain
 from loopbackup.vault.ledger.log import Draft
-from loopbackup.vault.ledger.state import join_names
+from loopbackup.vault.ledger.state import join_fronts
 from loopbackup.vault.verbs.session import Session
 
 
@@ -55,7 +55,9 @@ def new_upload(session: Session) -> Upload:
 def commit(session: Session, upload: Upload) -> None:
     """Make what was put part of the index."""
     uploaded = upload.finish()
-    facts = rec.Pruned(new_segments=join_names(uploaded.segments), packs=join_names(uploaded.packs))
+    facts = rec.Pruned(
+        new_segments=join_fronts(uploaded.segments), packs=join_fronts(uploaded.packs)
+    )
     session.log.commit_draft(Draft("prune", facts))
 
 

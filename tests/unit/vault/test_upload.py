@@ -19,7 +19,7 @@ from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.pack import CONTENT_KINDS, STORED, ZSTD, PackDirectory
 from loopbackup.vault.keys.domains import Domain
 from loopbackup.vault.ledger.log import Draft
-from loopbackup.vault.ledger.state import join_names
+from loopbackup.vault.ledger.state import Front, join_fronts, join_names
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.verbs.domains import ensure_domains
@@ -55,13 +55,17 @@ def domains(session: Session, *subjects: str) -> list[Domain]:
 
 def commit(session: Session, uploaded: Uploaded) -> None:
     """Make what was put part of the index."""
-    facts = rec.Pruned(new_segments=join_names(uploaded.segments), packs=join_names(uploaded.packs))
+    facts = rec.Pruned(
+        new_segments=join_fronts(uploaded.segments), packs=join_fronts(uploaded.packs)
+    )
     session.log.commit_draft(Draft("prune", facts))
 
 
-def condemn(session: Session, *packs: bytes) -> None:
+def condemn(session: Session, *packs: Front) -> None:
     """Condemn packs by name."""
-    session.log.commit_draft(Draft("prune", rec.Pruned(condemned=join_names(packs))))
+    session.log.commit_draft(
+        Draft("prune", rec.Pruned(condemned=join_names(front.name for front in packs)))
+    )
 
 
 def put(upload: Upload, domain: Domain, data: bytes) -> bytes:
@@ -110,7 +114,7 @@ def test_known_chunks_are_not_put_again(session: Session) -> None:
     put(second, domain, data)
 
     assert second.finish() == Uploaded([], [])
-    assert second.relied == set(uploaded.packs)
+    assert second.relied == {front.name for front in uploaded.packs}
     assert (len(sizes(session)), second.added_bytes) == (1, 0)
 
 
@@ -201,7 +205,7 @@ def test_full_packs_have_one_size_and_the_last_one_a_step_of_the_ladder(session:
     assert stored.count(PACK) >= 2
     assert all(size & (size - 1) == 0 and size >= 65_536 for size in stored)
     assert len(stored) - stored.count(PACK) <= 1
-    assert [name[:1] for name in uploaded.segments] == [b"i"]
+    assert [front.name[:1] for front in uploaded.segments] == [b"i"]
     assert len(uploaded.packs) == len(stored)
     assert upload.added_bytes == sum(stored) + sum(
         entry.size_bytes for entry in session.store.list(names.INDEX)
@@ -217,7 +221,7 @@ def test_run_that_fits_one_pack_needs_no_index_object(session: Session) -> None:
     uploaded = upload.finish()
 
     assert uploaded.segments == uploaded.packs
-    assert uploaded.packs[0][:1] == b"p"
+    assert uploaded.packs[0].name[:1] == b"p"
     assert list(session.store.list(names.INDEX)) == []
 
 
@@ -251,11 +255,8 @@ def test_executor_may_run_things_at_once(session: Session) -> None:
     (domain,) = domains(session, "user-42")
     names_of_threads: set[str] = set()
     with ThreadPoolExecutor(1, thread_name_prefix="acme") as executor:
-        upload = new_upload(
-            session,
-            executor=executor,
-            on_pack=lambda: names_of_threads.add(threading.current_thread().name.split("_")[0]),
-        )
+        upload = new_upload(session, executor=executor)
+        upload.on_pack = lambda: names_of_threads.add(threading.current_thread().name.split("_")[0])
         ids = [put(upload, domain, os.urandom(60_000)) for _ in range(40)]
         commit(session, upload.finish())
 
@@ -333,12 +334,12 @@ def test_packs_of_an_interrupted_run_are_taken_over(session: Session) -> None:
     packs = interrupted.finish().packs
 
     upload = new_upload(session)
-    for short in packs:
+    for pack in packs:
         directory, front = read_front(
-            session.store, session.keyring.index_secret, session.header.vault_id, short
+            session.store, session.keyring.index_secret, session.header.vault_id, *pack
         )
         assert isinstance(directory, PackDirectory)
-        upload.adopt(short, front, directory)
+        upload.adopt(front, directory)
     for part in parts:
         put(upload, domain, part)
     uploaded = upload.finish()
@@ -388,10 +389,10 @@ def test_segment_of_a_single_pack_lists_its_domains(session: Session) -> None:
     upload = new_upload(session)
     put(upload, one, b"x")
     put(upload, two, b"y")
-    (short,) = upload.finish().segments
+    (segment,) = upload.finish().segments
 
     reader = SegmentReader.load(
-        session.store, session.keyring.index_secret, session.header.vault_id, short
+        session.store, session.keyring.index_secret, session.header.vault_id, *segment
     )
 
     assert set(reader.domains()) == {one.id, two.id}

@@ -17,6 +17,7 @@ from attrs import frozen
 from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...logs import get_logger
 from ..keys.domains import Domain
+from ..ledger.values import Front
 from ..store.seam import StoreSeam
 from .segment import Place, SegmentReader, places_of
 
@@ -32,6 +33,11 @@ class SegmentRef(Protocol):
     @property
     def name(self) -> bytes:
         """Short name."""
+        ...
+
+    @property
+    def front(self) -> bytes:
+        """Hash of its front."""
         ...
 
 
@@ -75,7 +81,7 @@ class Index:
         store: StoreSeam,
         index_secret: bytes,
         vault_id: bytes,
-        packs_of: Callable[[bytes], list[bytes]],
+        packs_of: Callable[[bytes], list[Front]],
     ) -> None:
         self._store = store
         self._secret = index_secret
@@ -87,15 +93,15 @@ class Index:
         self._last: _Table | None = None
         self._held = 0
 
-    def segment(self, short: bytes) -> SegmentReader:
+    def _segment(self, segment: SegmentRef) -> SegmentReader:
         """Give a segment, loading its directory when first asked for."""
         with self._lock:
-            reader = self._segments.get(short)
+            reader = self._segments.get(segment.name)
             if reader is None:
-                reader = self._segments[short] = self._load(short)
+                reader = self._segments[segment.name] = self._load(segment.name, segment.front)
             return reader
 
-    def _load(self, short: bytes) -> SegmentReader:
+    def _load(self, short: bytes, front: bytes) -> SegmentReader:
         """
         Read a segment; a lost index object is made again from its packs.
 
@@ -103,7 +109,7 @@ class Index:
         should have named is then one that no pack holds.
         """
         try:
-            return SegmentReader.load(self._store, self._secret, self._vault_id, short)
+            return SegmentReader.load(self._store, self._secret, self._vault_id, short, front)
         except (NotFoundError, DamagedData, NewerFormat) as exc:
             if short[:1] == b"p":
                 get_logger().error("a pack is lost", kind=exc.kind)
@@ -125,11 +131,10 @@ class Index:
 
     def segments(self, state: IndexState) -> list[SegmentReader]:
         """Give all live segments; what is no longer live is dropped from memory."""
-        live = [segment.name for segment in state.segments]
         with self._lock:
-            for short in self._segments.keys() - set(live):
+            for short in self._segments.keys() - {segment.name for segment in state.segments}:
                 del self._segments[short]
-            return [self.segment(short) for short in live]
+            return [self._segment(segment) for segment in state.segments]
 
     def domain_ids(self, state: IndexState) -> Iterator[bytes]:
         """Yield the ids of all domains that have anything stored, ascending, each once."""
@@ -199,7 +204,8 @@ class Index:
 
     def pack_places(self, short: bytes, domain: Domain) -> dict[bytes, Place]:
         """Read from a pack's own directory what it holds of a domain, condemned or not."""
-        reader = SegmentReader.load(self._store, self._secret, self._vault_id, short)
+        # Nothing rests on it: what is read from there is verified against its id.
+        reader = SegmentReader.load(self._store, self._secret, self._vault_id, short, None)
         return {
             chunk_id: place
             for blob, members in reader.rows(domain)

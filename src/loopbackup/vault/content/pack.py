@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from ..format import names, seal
 from ..format import pack as fmt
-from ..format.pack import MEMBER, BlobRow, Block, PackDirectory
+from ..format.pack import MEMBER, BlobRow, Block, PackDirectory, PackFront
 from ..keys.domains import Domain
 
 __all__ = ["PackBuilder", "SealedPack"]
@@ -30,18 +30,12 @@ class _Rows:
 
 @frozen
 class SealedPack:
-    """A finished pack: its hash, its bytes, and where its blobs begin."""
+    """A finished pack: what it is called, its bytes, and what is in it."""
 
-    digest: bytes
+    front: PackFront
     data: memoryview
-    front: int
     contents: tuple[tuple[Domain, int, list[BlobRow], list[bytes]], ...]
     """(domain, generation, rows, members of each row)."""
-
-    @property
-    def short(self) -> bytes:
-        """The short name."""
-        return b"p" + self.digest
 
 
 class PackBuilder:
@@ -56,7 +50,7 @@ class PackBuilder:
         self._size = size
         self._buffer = bytearray(FRONT_RESERVE + size)
         self._used = 0
-        self._directory = 8
+        self._directory = 32
         self._groups: dict[tuple[bytes, int], _Rows] = {}
         self.spoiled = False
         """A reserved place was never filled: the pack must not be put."""
@@ -99,15 +93,18 @@ class PackBuilder:
 
         What is left over is filled with random bytes, which look like blobs.
         """
+        salt = os.urandom(16)
         blocks = [
             Block(
                 group.domain.id,
                 group.generation,
-                group.domain.seal_block(fmt.encode_block(group.rows, group.members)),
+                group.domain.seal_block(
+                    fmt.encode_block(group.rows, group.members), group.generation, salt
+                ),
             )
             for group in self._groups.values()
         ]
-        front = fmt.seal_front(index_secret, vault_id, PackDirectory(blocks))
+        front = fmt.seal_front(index_secret, vault_id, PackDirectory(salt, blocks))
         used = len(front) + self._used
         total = fmt.ladder(used, self._size) if last else self._size
         if len(front) <= FRONT_RESERVE:
@@ -123,4 +120,5 @@ class PackBuilder:
             (group.domain, group.generation, group.rows, group.members)
             for group in self._groups.values()
         )
-        return SealedPack(names.content_hash(view), view, len(front), contents)
+        name = b"p" + names.content_hash(view)
+        return SealedPack(PackFront(name, len(front), names.content_hash(front)), view, contents)

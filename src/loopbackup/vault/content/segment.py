@@ -7,8 +7,10 @@ more than one. Blocks are opened per domain, when that domain is asked for.
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from attrs import define, field
@@ -16,8 +18,9 @@ from attrs import define, field
 from ...errors import DamagedData, LoopbackupError, NewerFormat, NotFoundError
 from ..format import names, seal
 from ..format import pack as fmt
-from ..format.pack import MEMBER, PACK_REF, BlobRow, Block, IndexDirectory, PackDirectory
+from ..format.pack import MEMBER, PACK_REF, BlobRow, IndexDirectory, PackDirectory, PackFront
 from ..keys.domains import Domain
+from ..ledger.values import Front
 from ..store.seam import StoreSeam
 
 __all__ = [
@@ -63,25 +66,43 @@ class Place(NamedTuple):
 
 
 def read_front(
-    store: StoreSeam, index_secret: bytes, vault_id: bytes, short: bytes
-) -> tuple[PackDirectory | IndexDirectory, int]:
+    store: StoreSeam, index_secret: bytes, vault_id: bytes, short: bytes, expected: bytes | None
+) -> tuple[PackDirectory | IndexDirectory, PackFront]:
     """
     Read the directory of a pack or an index object with one range or two.
 
-    Returns:
-        The directory and the length of the front.
+    Args:
+        expected: Hash of the front, from whatever named the object; None only
+            where nothing rests on what the directory says.
+
+    Raises:
+        DamagedData: It is not the front that *expected* names.
     """
     is_pack = short[:1] == b"p"
     name = names.pack_name(short[1:]) if is_pack else names.index_name(short[1:])
     start = store.get_upto(name, FRONT_READ)
     size = fmt.directory_length(index_secret, vault_id, start, pack=is_pack)
-    front = fmt.HEAD_BYTES + size
-    if len(start) < front:
-        start += store.get(name, start=len(start), length=front - len(start))
+    length = fmt.HEAD_BYTES + size
+    if len(start) < length:
+        start += store.get(name, start=len(start), length=length - len(start))
+    digest = names.content_hash(memoryview(start)[:length])
+    if expected is not None and digest != expected:
+        raise DamagedData("another directory stands in an object's front", object=name)
     directory = fmt.open_directory(
-        index_secret, vault_id, start[fmt.HEAD_BYTES : front], pack=is_pack
+        index_secret, vault_id, start[fmt.HEAD_BYTES : length], pack=is_pack
     )
-    return directory, front
+    return directory, PackFront(short, length, digest)
+
+
+class SealedBlock(NamedTuple):
+    """An index block as it lies in some object."""
+
+    generation: int
+    data: bytes
+    salt: bytes
+    """That of the object, which the block is bound to."""
+    base: int = 0
+    """Number of its first pack in :attr:`SegmentReader.packs`."""
 
 
 @define
@@ -89,31 +110,32 @@ class SegmentReader:
     """One segment with its directory loaded; blocks are read when asked for."""
 
     short: bytes
-    packs: list[tuple[bytes, int]]
-    """(short name of the pack, length of its front)."""
+    packs: list[PackFront]
     _store: StoreSeam
     _front: int
-    _blocks: dict[bytes, list[Block]]
+    _blocks: dict[bytes, list[SealedBlock]]
     _directory: IndexDirectory | None
     rebuilt: bool = False
     """The index object is gone; the directories of its packs stand in for it."""
     lost: list[DamagedData] = field(factory=list)
     """Why it does not give all that it should: what it says nothing about cannot be read."""
     _window: tuple[int, bytes] = (0, b"")
-    _pack_of: dict[int, int] = field(factory=dict)
-    """For rebuilt ones: which pack a block came from."""
 
     @classmethod
     def load(
-        cls, store: StoreSeam, index_secret: bytes, vault_id: bytes, short: bytes
+        cls,
+        store: StoreSeam,
+        index_secret: bytes,
+        vault_id: bytes,
+        short: bytes,
+        expected: bytes | None,
     ) -> SegmentReader:
-        """Read a segment's directory."""
-        directory, front = read_front(store, index_secret, vault_id, short)
+        """Read a segment's directory; *expected* as for :func:`read_front`."""
+        directory, front = read_front(store, index_secret, vault_id, short, expected)
         if isinstance(directory, PackDirectory):
-            blocks: dict[bytes, list[Block]] = {}
-            for block in directory.blocks:
-                blocks.setdefault(block.domain, []).append(block)
-            return cls(short, [(short, front)], store, front, blocks, None)
+            blocks: dict[bytes, list[SealedBlock]] = {}
+            _sort_in(blocks, directory, 0)
+            return cls(short, [front], store, front.length, blocks, None)
         count, odd = divmod(len(directory.domains), 16)
         if (
             odd
@@ -122,8 +144,11 @@ class SegmentReader:
             or len(directory.packs) % PACK_REF.size
         ):
             raise DamagedData("the directory of an index object does not fit itself")
-        packs = [(b"p" + digest, base) for digest, base in PACK_REF.iter_unpack(directory.packs)]
-        return cls(short, packs, store, front, {}, directory)
+        packs = [
+            PackFront(b"p" + digest, length, hash_)
+            for digest, length, hash_ in PACK_REF.iter_unpack(directory.packs)
+        ]
+        return cls(short, packs, store, front.length, {}, directory)
 
     @classmethod
     def rebuild(
@@ -132,25 +157,22 @@ class SegmentReader:
         index_secret: bytes,
         vault_id: bytes,
         short: bytes,
-        packs: list[bytes],
+        packs: list[Front],
     ) -> SegmentReader:
         """Make a segment again from the directories of its packs."""
-        fronts: list[tuple[bytes, int]] = []
-        blocks: dict[bytes, list[Block]] = {}
-        numbers: dict[int, int] = {}
+        fronts: list[PackFront] = []
+        blocks: dict[bytes, list[SealedBlock]] = {}
         lost: list[DamagedData] = []
         for pack in packs:
             try:
-                directory, front = read_front(store, index_secret, vault_id, pack)
+                directory, front = read_front(store, index_secret, vault_id, *pack)
             except (NotFoundError, DamagedData, NewerFormat) as exc:
-                lost.append(_lost(pack, exc))
+                lost.append(_lost(pack.name, exc))
                 continue
             assert isinstance(directory, PackDirectory)
-            for block in directory.blocks:
-                numbers[id(block)] = len(fronts)
-                blocks.setdefault(block.domain, []).append(block)
-            fronts.append((pack, front))
-        return cls(short, fronts, store, 0, blocks, None, rebuilt=True, lost=lost, pack_of=numbers)
+            _sort_in(blocks, directory, len(fronts))
+            fronts.append(front)
+        return cls(short, fronts, store, 0, blocks, None, rebuilt=True, lost=lost)
 
     @classmethod
     def missing(cls, store: StoreSeam, pack: bytes, exc: LoopbackupError) -> SegmentReader:
@@ -169,7 +191,7 @@ class SegmentReader:
                 last = ids[at : at + 16]
                 yield last
 
-    def blocks(self, domain_id: bytes) -> list[Block]:
+    def blocks(self, domain_id: bytes) -> list[SealedBlock]:
         """Give the sealed blocks of a domain; one request where they are not at hand."""
         if self._directory is None:
             return self._blocks.get(domain_id, [])
@@ -182,7 +204,7 @@ class SegmentReader:
             start = _integer(directory.ends, 8, number - 1) if number else 0
             data = self._read(start, _integer(directory.ends, 8, number))
             generation = _integer(directory.generations, 4, number)
-            found.append(Block(domain_id, generation, data))
+            found.append(SealedBlock(generation, data, directory.salt))
             number += 1
         return found
 
@@ -203,13 +225,11 @@ class SegmentReader:
     def rows(self, domain: Domain) -> Iterator[tuple[Blob, bytes]]:
         """Yield the blobs of a domain, each with its members."""
         for block in self.blocks(domain.id):
-            plain = domain.open_block(block.data, block.generation)
-            base = self._pack_of.get(id(block), 0)
+            plain = domain.open_block(block.data, block.generation, block.salt)
             for row, members in fmt.decode_block(plain):
-                if base + row.pack >= len(self.packs):
+                if block.base + row.pack >= len(self.packs):
                     raise DamagedData("an index block names a pack that its segment does not")
-                pack, front = self.packs[base + row.pack]
-                yield blob_of(row, pack, front, block.generation), members
+                yield blob_of(row, self.packs[block.base + row.pack], block.generation), members
 
     @property
     def size(self) -> int:
@@ -225,6 +245,13 @@ class SegmentReader:
             for chunk_id, _place in places_of(blob, members):
                 if chunk_id in wanted:
                     yield blob.pack, chunk_id
+
+
+def _sort_in(blocks: dict[bytes, list[SealedBlock]], directory: PackDirectory, base: int) -> None:
+    """Add the blocks of a pack's directory to those of their domains."""
+    for block in directory.blocks:
+        sealed = SealedBlock(block.generation, block.data, directory.salt, base)
+        blocks.setdefault(block.domain, []).append(sealed)
 
 
 def _integer(column: bytes, width: int, number: int) -> int:
@@ -243,53 +270,55 @@ def _lost(pack: bytes, exc: LoopbackupError) -> DamagedData:
 def build_index(
     index_secret: bytes,
     vault_id: bytes,
-    contents: dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]],
-) -> bytes:
+    contents: dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]],
+) -> tuple[Front, bytes]:
     """
-    Encode an index object.
+    Encode an index object; give what it is called and its bytes.
 
     Args:
-        contents: For each domain (pack hash, front, generation, rows, members).
-            Blocks are sealed under the domain's current generation, so each
-            row's own generation must be that one or it gets a block of its own.
+        contents: For each domain (pack, generation, rows, members). Each
+            generation gets a block of its own.
     """
+    salt = os.urandom(16)
     packs: dict[bytes, int] = {}
-    refs = []
-    blocks: list[Block] = []
+    refs: list[bytes] = []
+    blocks: list[bytes] = []
+    domains: list[bytes] = []
+    generations: list[bytes] = []
     for domain in sorted(contents, key=lambda d: d.id):
         by_generation: dict[int, tuple[list[BlobRow], list[bytes]]] = {}
-        for digest, front, generation, rows, members in contents[domain]:
-            if digest not in packs:
-                packs[digest] = len(packs)
-                refs.append(PACK_REF.pack(digest, front))
+        for pack, generation, rows, members in contents[domain]:
+            if pack.name not in packs:
+                packs[pack.name] = len(packs)
+                refs.append(PACK_REF.pack(pack.name[1:], pack.length, pack.hash))
             all_rows, all_members = by_generation.setdefault(generation, ([], []))
-            all_rows += [row._replace(pack=packs[digest]) for row in rows]
+            all_rows += [row._replace(pack=packs[pack.name]) for row in rows]
             all_members += members
         for generation, (all_rows, all_members) in sorted(by_generation.items()):
             plain = fmt.encode_block(all_rows, all_members)
-            sealed = seal.seal_block(
-                domain.index_key(generation), vault_id, domain.id, generation, plain
-            )
-            blocks.append(Block(domain.id, generation, sealed))
-    ends: list[bytes] = []
-    position = 0
-    for sealed_block in blocks:
-        position += len(sealed_block.data)
-        ends.append(position.to_bytes(8, "little"))
+            blocks.append(domain.seal_block(plain, generation, salt))
+            domains.append(domain.id)
+            generations.append(generation.to_bytes(4, "little"))
+    ends = (end.to_bytes(8, "little") for end in accumulate(map(len, blocks)))
     directory = IndexDirectory(
-        b"".join(refs),
-        b"".join(b.domain for b in blocks),
-        b"".join(b.generation.to_bytes(4, "little") for b in blocks),
-        b"".join(ends),
+        salt, b"".join(refs), b"".join(domains), b"".join(generations), b"".join(ends)
     )
-    head = fmt.seal_front(index_secret, vault_id, directory)
-    return b"".join([head, *(block.data for block in blocks)])
+    front = fmt.seal_front(index_secret, vault_id, directory)
+    data = b"".join([front, *blocks])
+    return Front(b"i" + names.content_hash(data), names.content_hash(front)), data
 
 
-def blob_of(row: BlobRow, pack: bytes, front: int, generation: int) -> Blob:
+def blob_of(row: BlobRow, pack: PackFront, generation: int) -> Blob:
     """Give where a row's blob lies."""
     return Blob(
-        pack, front + row.offset, row.stored, row.plain, row.codec, row.kind, generation, row.id
+        pack.name,
+        pack.length + row.offset,
+        row.stored,
+        row.plain,
+        row.codec,
+        row.kind,
+        generation,
+        row.id,
     )
 
 

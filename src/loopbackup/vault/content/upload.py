@@ -19,11 +19,18 @@ from attrs import define, field
 
 from ...errors import IntegrityError, NotFoundError
 from ..format import names
-from ..format.pack import CONTENT_KINDS, MEMBER, BlobRow, PackDirectory, decode_block
+from ..format.pack import (
+    CONTENT_KINDS,
+    MEMBER,
+    BlobRow,
+    PackDirectory,
+    PackFront,
+    decode_block,
+)
 from ..keys.domains import Domain
 from ..keys.keyring import Keyring
 from ..ledger.log import Log
-from ..ledger.state import State
+from ..ledger.state import Front, State
 from ..store.seam import StoreSeam
 from .compress import compress
 from .index import Index
@@ -43,8 +50,8 @@ _KIND: Final = {name: number for number, name in enumerate(CONTENT_KINDS)}
 class Uploaded:
     """What a run has put, for its ledger record."""
 
-    segments: list[bytes]
-    packs: list[bytes]
+    segments: list[Front]
+    packs: list[Front]
 
 
 @define
@@ -59,8 +66,17 @@ class _Own:
     """What this run has put into one pack: enough to index it and to find it again."""
 
     contents: tuple[tuple[Domain, int, list[BlobRow], list[bytes]], ...]
-    front: int
-    digest: bytes
+    front: PackFront
+
+    @property
+    def name(self) -> bytes:
+        """Short name of the pack."""
+        return self.front.name
+
+    @property
+    def named(self) -> Front:
+        """The pack as a ledger record names it."""
+        return Front(self.front.name, self.front.hash)
 
 
 class Upload:
@@ -72,7 +88,6 @@ class Upload:
 
     Args:
         executor: Runs compression and puts; it may run them at once.
-        on_pack: Called after each full pack is put, from the thread that put it.
         dry: Look up and count only; store nothing.
     """
 
@@ -86,7 +101,6 @@ class Upload:
         executor: Executor,
         pack_size: int,
         bundle_size: int,
-        on_pack: Callable[[], None] | None = None,
         dry: bool = False,
     ) -> None:
         self._store = store
@@ -96,7 +110,8 @@ class Upload:
         self._executor = executor
         self._pack_size = pack_size
         self._bundle_size = bundle_size
-        self._on_pack = on_pack
+        self.on_pack: Callable[[], None] | None = None
+        """Called after each full pack is put, from the thread that put it."""
         self._dry = dry
         self._lock = threading.Lock()
         self._jobs: deque[tuple[Future[None], int]] = deque()
@@ -243,20 +258,25 @@ class Upload:
         if builder.spoiled:
             return
         pack = builder.seal(self._keyring.index_secret, self._keyring.root.vault_id, last=last)
-        self._store.put(names.pack_name(pack.digest), pack.data)
+        self._store.put(names.pack_name(pack.front.name[1:]), pack.data)
         with self._lock:
             self.added_bytes += len(pack.data)
-            self._packs.append(_Own(pack.contents, pack.front, pack.digest))
-        if self._on_pack is not None and not last:
-            self._on_pack()
+            self._packs.append(_Own(pack.contents, pack.front))
+        if self.on_pack is not None and not last:
+            self.on_pack()
 
     # ---- finishing
 
     @property
-    def packs(self) -> list[bytes]:
-        """Short names of the packs put so far."""
+    def packs(self) -> list[Front]:
+        """The packs put so far, in the order in which they were."""
         with self._lock:
-            return [b"p" + own.digest for own in self._packs]
+            return [own.named for own in self._packs]
+
+    def relied_packs(self) -> set[bytes]:
+        """Give a copy of :attr:`relied`, from any thread."""
+        # Copying a set of bytes runs no Python code, so nobody can add to it meanwhile.
+        return self.relied.copy()
 
     def flush(self) -> None:
         """Wait until everything that was handed over stands in the store."""
@@ -288,25 +308,21 @@ class Upload:
         """
         self.flush()
         gone = condemned or {}
-        packs = [own for own in self._packs if b"p" + own.digest not in gone]
+        packs = [own for own in self._packs if own.name not in gone]
         if len(packs) == 1 and len(packs[0].contents) <= INLINE_GROUPS:
-            short = b"p" + packs[0].digest
-            return Uploaded([short], [short])
+            return Uploaded([packs[0].named], [packs[0].named])
         if not packs:
             return Uploaded([], [])
-        contents: dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]] = {}
+        contents: dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]] = {}
         keep: dict[bytes, Domain] = {}
         for own in packs:
             for domain, generation, rows, members in own.contents:
                 holder = keep.setdefault(domain.id, domain)
-                contents.setdefault(holder, []).append(
-                    (own.digest, own.front, generation, rows, members)
-                )
-        data = build_index(self._keyring.index_secret, self._keyring.root.vault_id, contents)
-        digest = names.content_hash(data)
-        self._store.put(names.index_name(digest), data)
+                contents.setdefault(holder, []).append((own.front, generation, rows, members))
+        front, data = build_index(self._keyring.index_secret, self._keyring.root.vault_id, contents)
+        self._store.put(names.index_name(front.name[1:]), data)
         self.added_bytes += len(data)
-        return Uploaded([b"i" + digest], [b"p" + own.digest for own in packs])
+        return Uploaded([front], [own.named for own in packs])
 
     # ---- losing races
 
@@ -314,7 +330,7 @@ class Upload:
         """Tell whether any pack that was put or is relied on is condemned."""
         condemned = state.condemned
         return any(name in condemned for name in self.relied) or any(
-            b"p" + own.digest in condemned for own in self._packs
+            own.name in condemned for own in self._packs
         )
 
     def drop_condemned(self, state: State) -> None:
@@ -322,7 +338,7 @@ class Upload:
         self.relied = {name for name in self.relied if name not in state.condemned}
         kept = []
         for own in self._packs:
-            if b"p" + own.digest not in state.condemned:
+            if own.name not in state.condemned:
                 kept.append(own)
                 continue
             for domain, _generation, rows, members in own.contents:
@@ -336,23 +352,22 @@ class Upload:
         """Give, per domain id, where this run has put its chunks."""
         found: dict[bytes, dict[bytes, Place]] = {}
         for own in self._packs:
-            short = b"p" + own.digest
             for domain, generation, rows, members in own.contents:
                 places = found.setdefault(domain.id, {})
                 for row, parts in zip(rows, members, strict=True):
-                    places.update(places_of(blob_of(row, short, own.front, generation), parts))
+                    places.update(places_of(blob_of(row, own.front, generation), parts))
         return found
 
     # ---- resuming
 
-    def adopt(self, short: bytes, front: int, directory: PackDirectory) -> None:
+    def adopt(self, front: PackFront, directory: PackDirectory) -> None:
         """
         Take over a pack that an interrupted run has put.
 
         It is indexed with this run's own; blocks of domains whose keys are not
         at hand stay behind.
         """
-        if any(own.digest == short[1:] for own in self._packs):
+        if any(own.name == front.name for own in self._packs):
             return
         contents = []
         found: list[tuple[bytes, bytes]] = []
@@ -362,14 +377,14 @@ class Upload:
             except NotFoundError:
                 continue
             rows, members = [], []
-            plain = domain.open_block(block.data, block.generation)
+            plain = domain.open_block(block.data, block.generation, directory.salt)
             for row, parts in decode_block(plain):
                 rows.append(row)
                 members.append(parts)
-                places = places_of(blob_of(row, short, front, 0), parts)
+                places = places_of(blob_of(row, front, 0), parts)
                 found += [(domain.id, chunk_id) for chunk_id, _ in places]
             contents.append((domain, block.generation, rows, members))
         # Only now, all at once: chunks of a pack that is not taken over are not stored.
-        self._packs.append(_Own(tuple(contents), front, short[1:]))
+        self._packs.append(_Own(tuple(contents), front))
         for domain_id, chunk_id in found:
             self._mine.setdefault(domain_id, set()).add(chunk_id)

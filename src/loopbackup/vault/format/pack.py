@@ -26,6 +26,7 @@ __all__ = [
     "Block",
     "IndexDirectory",
     "PackDirectory",
+    "PackFront",
     "decode_block",
     "directory_length",
     "encode_block",
@@ -81,6 +82,8 @@ class Block(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
 class PackDirectory(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """The directory of a pack; blocks name it as pack 0."""
 
+    salt: Bytes16
+    """Random; every block is bound to it, so that it opens in this object only."""
     blocks: list[Block]
 
 
@@ -88,11 +91,14 @@ class IndexDirectory(Struct, array_like=True, frozen=True, forbid_unknown_fields
     """
     The directory of an index object.
 
-    ``packs`` is a sequence of 36 bytes each: hash, and u32 length of the front
-    (head and directory) that blob offsets count from. Blocks lie behind the
-    directory, in the order of ``domains``, which is ascending.
+    ``packs`` is a sequence of 68 bytes each: hash, u32 length of the front
+    (head and directory) that blob offsets count from, and hash of that front.
+    Blocks lie behind the directory, in the order of ``domains``, which is
+    ascending.
     """
 
+    salt: Bytes16
+    """As in :class:`PackDirectory`."""
     packs: bytes
     domains: bytes
     generations: Annotated[bytes, Meta(max_length=1 << 30)]
@@ -101,7 +107,17 @@ class IndexDirectory(Struct, array_like=True, frozen=True, forbid_unknown_fields
     """u64 for each domain: where its block ends, from the end of the directory."""
 
 
-PACK_REF: Final = struct.Struct("<32sI")
+class PackFront(NamedTuple):
+    """A pack as an index object names it; what is read of it is held against ``hash``."""
+
+    name: bytes
+    """Short name."""
+    length: int
+    """Bytes of head and directory; blob offsets count from there."""
+    hash: bytes
+
+
+PACK_REF: Final = struct.Struct("<32sI32s")
 
 
 def encode_block(rows: Iterable[BlobRow], members: Iterable[bytes]) -> bytes:

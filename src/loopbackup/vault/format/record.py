@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from msgspec import Meta, Struct
 
-from ...errors import DamagedData, NewerFormat
+from ...errors import DamagedData, InputError, NewerFormat
 from . import codec
 from .header import Bytes16, Bytes32, Count
 from .names import content_hash
@@ -55,6 +55,8 @@ ListHash = Annotated[bytes, Meta(max_length=32)]
 ShardNumber = Annotated[int, Meta(ge=0, le=65_535)]
 Names = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
 """Concatenated names: one letter of kind (p, i, l, s) and 32 bytes of hash each."""
+Fronts = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
+"""Concatenated names of packs and index objects, each followed by the hash of its front."""
 Domains = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
 """Concatenated 16-byte domain ids."""
 
@@ -140,13 +142,13 @@ class SnapshotCommitted(Facts):
     """Chunk id of the snapshot root in the meta domain."""
     base: Count
     """Size of the ledger when the run began."""
-    segments: Names
-    packs: Names = b""
+    segments: Fronts
+    packs: Fronts = b""
     packs_list: ListHash = b""
     domains: Domains = b""
     domains_list: ListHash = b""
     runs: Annotated[bytes, Meta(max_length=4096)] = b""
-    """Concatenated 16-byte run ids whose claims end: this run's, and those it took over."""
+    """Concatenated 16-byte run ids whose claims end: this run's, and stale ones of its series."""
 
 
 class Forgotten(Facts):
@@ -162,8 +164,8 @@ class Pruned(Facts):
     condemned_list: ListHash = b""
     old_segments: Names = b""
     old_segments_list: ListHash = b""
-    new_segments: Names = b""
-    packs: Names = b""
+    new_segments: Fronts = b""
+    packs: Fronts = b""
     packs_list: ListHash = b""
 
 
@@ -193,13 +195,13 @@ class Checked(Facts):
 
 
 class Claimed(Facts):
-    """A run says which packs it has put and which it relies on."""
+    """A run lives; which packs it has put and relies on since its last claim."""
 
     run: Bytes16
-    packs: Names
-    packs_list: ListHash = b""
-    final: bool = False
-    """The run has stopped; whoever comes next may take its packs over."""
+    series: Bytes16
+    """A keyed hash of the series' name: the next run of that series takes the packs over."""
+    packs: Fronts = b""
+    relies: Names = b""
 
 
 class RunEnded(Facts):
@@ -274,7 +276,10 @@ class Record:
     frame: Frame
     leaf: bytes
     """Frame and signature, the leaf of the Merkle tree."""
-    bodies: tuple[bytes, ...]
+    bodies: tuple[bytes | None, ...]
+    """None for one that is not there as it was signed for."""
+    whole: bool
+    """Every body is there, and nothing behind them."""
 
     def facts(self) -> Any:
         """Decode the clear facts; DamagedData when they are not of their kind."""
@@ -288,10 +293,15 @@ def _signed(vault_id: bytes, frame: bytes) -> bytes:
 def encode_record(
     frame: Frame, bodies: tuple[bytes, ...], *, vault_id: bytes, key: Ed25519PrivateKey
 ) -> bytes:
-    """Encode and sign a record."""
+    """
+    Encode and sign a record.
+
+    Raises:
+        InputError: It would be longer than any reader takes.
+    """
     raw = codec.encode(frame)
-    if len(raw) > MAX_FRAME_BYTES:
-        raise DamagedData(f"a frame of {len(raw)} bytes is over the bound")
+    if len(raw) > MAX_FRAME_BYTES or any(len(body) > MAX_BODY_BYTES for body in bodies):
+        raise InputError("what the ledger should record is too long for one record")
     parts = [MAGIC, _LENGTH.pack(len(raw)), raw, key.sign(_signed(vault_id, raw))]
     for body in bodies:
         parts += [_LENGTH.pack(len(body)), body]
@@ -327,15 +337,14 @@ class Signed:
 
         Raises:
             NewerFormat: The frame is of a later version.
-            DamagedData: It is malformed; ``kind == "altered_body"`` when a body
-                is there in full but is not the one that was signed for.
+            DamagedData: The frame is malformed.
         """
         if self.envelope.version > VERSION:
             raise NewerFormat(
                 f"ledger record {self.envelope.index} is of a newer format; update loopbackup"
             )
         frame = codec.decode(self.frame, Frame)
-        return Record(frame, self.leaf, _split_bodies(frame, self.rest))
+        return Record(frame, self.leaf, *_split_bodies(frame, self.rest))
 
 
 def take_apart(data: bytes) -> Signed:
@@ -352,23 +361,22 @@ def take_apart(data: bytes) -> Signed:
     return Signed(codec.decode(raw, Envelope), raw, leaf, data[end + _SIGNATURE :])
 
 
-def _split_bodies(frame: Frame, rest: bytes) -> tuple[bytes, ...]:
-    bodies, at = [], 0
+def _split_bodies(frame: Frame, rest: bytes) -> tuple[tuple[bytes | None, ...], bool]:
+    """
+    Find the bodies, and tell whether all are there and nothing else.
+
+    The signature covers their hashes, so a record holds without them: what is
+    lost with one is what it said, not what the record does.
+    """
+    bodies: list[bytes | None] = []
+    at = 0
     for ref in frame.bodies:
-        if at + _LENGTH.size > len(rest):
-            raise DamagedData("a ledger record is cut short")
-        (length,) = _LENGTH.unpack_from(rest, at)
+        length = _LENGTH.unpack_from(rest, at)[0] if at + _LENGTH.size <= len(rest) else 0
         at += _LENGTH.size
         body = rest[at : at + length]
         at += length
-        if length > MAX_BODY_BYTES or len(body) != length:
-            raise DamagedData("a ledger record is cut short")
-        if content_hash(body) != ref.hash:
-            raise DamagedData("a body of a ledger record was altered", kind="altered_body")
-        bodies.append(body)
-    if at != len(rest):
-        raise DamagedData("a ledger record has bytes behind its end")
-    return tuple(bodies)
+        bodies.append(body if content_hash(body) == ref.hash else None)
+    return tuple(bodies), at == len(rest) and None not in bodies
 
 
 def parse_record(data: bytes, index: int) -> Record:
@@ -377,7 +385,7 @@ def parse_record(data: bytes, index: int) -> Record:
 
     Raises:
         NewerFormat: Its version is beyond this library.
-        DamagedData: Anything else is off; such a record is void.
+        DamagedData: Frame or number are off; such a record is void.
     """
     signed = take_apart(data)
     if signed.envelope.index != index:

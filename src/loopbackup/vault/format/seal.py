@@ -58,7 +58,7 @@ _BLOB_LABEL: Final = b"loopbackup/v1/blob\0"
 _BLOB_FIELDS: Final = struct.Struct("<32sBII")
 _BLOB_AAD: Final = struct.Struct("<BB16s16sI32sBII")
 _BLOCK_LABEL: Final = b"loopbackup/v1/block\0"
-_BLOCK_AAD: Final = struct.Struct("<BB16s16sI")
+_BLOCK_AAD: Final = struct.Struct("<BB16s16sI16s")
 
 
 class Kind:
@@ -240,24 +240,28 @@ def decrypt_blob(
 
 
 def seal_block(
-    index_key: bytes, vault_id: bytes, domain: bytes, generation: int, plain: Buffer
+    index_key: bytes, vault_id: bytes, domain: bytes, generation: int, segment: bytes, plain: Buffer
 ) -> bytes:
-    """Seal one domain's index block: salt, ciphertext, tag; a fresh key each time."""
+    """
+    Seal one domain's index block: salt, ciphertext, tag; a fresh key each time.
+
+    *segment* is the salt of the pack or index object that it will stand in.
+    """
     salt = os.urandom(SALT)
     key = hmac.digest(index_key, _BLOCK_LABEL + salt, "sha256")
-    aad = _BLOCK_AAD.pack(FORMAT, SUITE, vault_id, domain, generation)
+    aad = _BLOCK_AAD.pack(FORMAT, SUITE, vault_id, domain, generation, segment)
     return salt + AESGCM(key).encrypt(_NONCE, plain, aad)
 
 
 def open_block(
-    index_key: bytes, vault_id: bytes, domain: bytes, generation: int, block: Buffer
+    index_key: bytes, vault_id: bytes, domain: bytes, generation: int, segment: bytes, block: Buffer
 ) -> bytes:
     """Open what :func:`seal_block` made."""
     view = memoryview(block)
     if len(view) < BLOB_OVERHEAD:
         raise DamagedData("an index block is cut short")
     key = hmac.digest(index_key, _BLOCK_LABEL + bytes(view[:SALT]), "sha256")
-    aad = _BLOCK_AAD.pack(FORMAT, SUITE, vault_id, domain, generation)
+    aad = _BLOCK_AAD.pack(FORMAT, SUITE, vault_id, domain, generation, segment)
     try:
         return AESGCM(key).decrypt(_NONCE, view[SALT:], aad)
     except InvalidTag:

@@ -136,16 +136,16 @@ class Domain:
             plain=plain,
         )
 
-    def seal_block(self, plain: bytes) -> bytes:
-        """Seal an index block under the current generation."""
+    def seal_block(self, plain: bytes, generation: int, segment: bytes) -> bytes:
+        """Seal an index block of a generation for the object with the salt *segment*."""
         return seal.seal_block(
-            self.index_key(self.generation), self._vault_id, self.id, self.generation, plain
+            self.index_key(generation), self._vault_id, self.id, generation, segment, plain
         )
 
-    def open_block(self, block: bytes | memoryview, generation: int) -> bytes:
+    def open_block(self, block: bytes | memoryview, generation: int, segment: bytes) -> bytes:
         """Open an index block."""
         return seal.open_block(
-            self.index_key(generation), self._vault_id, self.id, generation, block
+            self.index_key(generation), self._vault_id, self.id, generation, segment, block
         )
 
 

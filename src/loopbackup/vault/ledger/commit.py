@@ -13,7 +13,17 @@ from ..format import record as rec
 from ..store.seam import StoreSeam
 from .state import State
 
-__all__ = ["LIST_MAGIC", "Body", "Draft", "Fresh", "Intent", "Rebuild", "Simple", "put_list"]
+__all__ = [
+    "LIST_MAGIC",
+    "Body",
+    "Draft",
+    "Fresh",
+    "Intent",
+    "Rebuild",
+    "Simple",
+    "inline_or_list",
+    "put_list",
+]
 
 LIST_MAGIC: Final = b"LBKLST1"
 
@@ -91,3 +101,8 @@ def put_list(store: StoreSeam, payload: bytes) -> bytes:
     digest = names.content_hash(data)
     store.put(names.list_name(digest), data)
     return digest
+
+
+def inline_or_list(store: StoreSeam, joined: bytes, max_inline: int) -> tuple[bytes, bytes]:
+    """Give (what stands in the record, hash of a list object); one of the two is empty."""
+    return (joined, b"") if len(joined) <= max_inline else (b"", put_list(store, joined))

@@ -28,10 +28,10 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     writers: list[Certificate]
     shards: list[tuple[int, bytes]]
     snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]]]]
-    segments: list[tuple[bytes, int]]
+    segments: list[tuple[bytes, bytes, int]]
     condemned: list[tuple[bytes, int, int]]
     swept: list[tuple[bytes, int, bytes]]
-    claims: list[tuple[bytes, bytes, int, bool]]
+    claims: list[tuple[bytes, bytes, bytes, bytes, int]]
     lists: list[bytes]
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]

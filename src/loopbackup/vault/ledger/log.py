@@ -35,11 +35,31 @@ from ..format.header import Header
 from ..format.record import BodyRef, Record
 from ..keys.root import Signer
 from ..store.seam import StoreSeam
-from .commit import LIST_MAGIC, Body, Draft, Fresh, Intent, Rebuild, Simple, put_list
+from .commit import (
+    LIST_MAGIC,
+    Body,
+    Draft,
+    Fresh,
+    Intent,
+    Rebuild,
+    Simple,
+    inline_or_list,
+    put_list,
+)
 from .memory import Head, LocalMemory
-from .state import State, split_names
+from .state import Front, State, split_fronts
 
-__all__ = ["Body", "Draft", "Fresh", "Intent", "Log", "Rebuild", "Simple", "put_list"]
+__all__ = [
+    "Body",
+    "Draft",
+    "Fresh",
+    "Intent",
+    "Log",
+    "Rebuild",
+    "Simple",
+    "inline_or_list",
+    "put_list",
+]
 
 SUMMARY_EVERY = 64
 SUMMARIES_TRIED = 8
@@ -68,7 +88,8 @@ class Log:
     """
     The ledger of one vault. Thread-safe; commits of one process queue.
 
-    ``state`` is the fold up to the last record that this process has seen.
+    ``state`` is the fold up to the last record that this process has seen. It
+    is replaced, never changed: whoever holds one sees a single moment.
     """
 
     def __init__(
@@ -251,20 +272,20 @@ class Log:
             raise InputError("this vault was opened before a fork; open it again in the child")
 
     def _fold(self, known: list[Head], listen: Callable[[int, Record], None] | None = None) -> None:
-        state = self.state
         heads = {h.size: h.root for h in known}
         self._hold_against(heads)
         while (data := self._read_next()) is not None:
             self._apply(data, listen)
             self._hold_against(heads)
-        behind = [size for size in heads if size > state.size]
+        size = self.state.size
+        behind = [seen for seen in heads if seen > size]
         if behind:
             raise RollbackDetected(
-                f"the store ends at ledger record {state.size - 1}, and {max(behind)} records "
+                f"the store ends at ledger record {size - 1}, and {max(behind)} records "
                 "were seen before: it is an old copy, or its end was cut off. Nothing was "
                 "changed. Restore the newer state, or open elsewhere",
                 seen=max(behind),
-                found=state.size,
+                found=size,
             )
 
     def _hold_against(self, heads: dict[int, bytes]) -> None:
@@ -282,11 +303,15 @@ class Log:
         self, data: bytes, listen: Callable[[int, Record], None] | None = None
     ) -> Record | None:
         index = self.state.size
-        record = self.state.apply(data, self.fetch_list)
-        self._last = names.content_hash(data)
+        state = self.state.copy()
+        record = state.apply(data, self.fetch_list)
+        self.state, self._last = state, names.content_hash(data)
         if record is None:
-            get_logger().error("void ledger record", index=index, why=self.state.alarms[-1].reason)
-        elif listen is not None:
+            get_logger().error("void ledger record", index=index, why=state.alarms[-1].reason)
+            return None
+        if not record.whole:
+            get_logger().error("a body of a ledger record is lost", index=index)
+        if listen is not None:
             listen(index, record)
         return record
 
@@ -299,7 +324,7 @@ class Log:
 
     def _read_next(self) -> bytes | None:
         """
-        Read the record at the head; again where it would be void.
+        Read the record at the head; again where it would be void, or lack a body.
 
         To call a good record void for one bad reading, and to commit on top of
         that, would break the ledger for everybody.
@@ -329,13 +354,27 @@ class Log:
                 f"ledger record {index} is missing", object=names.record_name(index)
             ) from None
 
-    def packs_of(self, segment: bytes) -> list[bytes]:
-        """Give the packs of a live index segment, from the record that added it."""
-        for live in self.state.segments:
+    def packs_of(self, segment: bytes) -> list[Front]:
+        """
+        Give the packs of a live index segment, from the record that added it.
+
+        Of a record that was altered since it was folded nothing is believed
+        but what its signature still covers.
+        """
+        state = self.state
+        for live in state.segments:
             if live.name == segment:
-                facts = rec.parse_record(self.record(live.added), live.added).facts()
-                names_ = facts.packs or self.fetch_list(facts.packs_list)
-                return [n for n in split_names(names_) if n not in self.state.condemned]
+                record = rec.parse_record(self.record(live.added), live.added)
+                writer = state.writers.get(record.frame.writer)
+                if writer is None or not rec.verify_record(
+                    record, vault_id=state.vault_id, public_key=writer.key
+                ):
+                    raise DamagedData(
+                        f"ledger record {live.added} was altered", kind="altered_ledger"
+                    )
+                facts = record.facts()
+                fronts = split_fronts(facts.packs or self.fetch_list(facts.packs_list))
+                return [front for front in fronts if front.name not in state.condemned]
         raise NotFoundError("the segment is no longer live", kind="segment")
 
     # ---- committing
@@ -406,7 +445,7 @@ class Log:
         if not self._create(names.record_name(index), data):
             return None
         if self._apply(data) is None:
-            raise ConflictError(f"ledger record {index} was void: {state.alarms[-1].reason}")
+            raise ConflictError(f"ledger record {index} was void: {self.state.alarms[-1].reason}")
         return index
 
     def _create(self, name: str, data: bytes) -> bool:

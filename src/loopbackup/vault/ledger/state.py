@@ -11,33 +11,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from ...errors import DamagedData, NewerFormat
 from ..format import codec
 from ..format import record as rec
 from ..format.names import content_hash
-from ..format.record import Certificate, Record
+from ..format.record import BodyRef, Certificate, Record
 from .core import Core
 from .tree import Tree
 from .values import (
     Alarm,
     Claim,
+    Front,
     Segment,
     SnapshotRecord,
+    join_fronts,
     join_names,
     object_name,
+    split_fronts,
     split_names,
 )
 
 __all__ = [
     "Alarm",
     "Claim",
+    "Front",
     "Segment",
     "SnapshotRecord",
     "State",
+    "join_fronts",
     "join_names",
     "object_name",
+    "split_fronts",
     "split_names",
 ]
 
@@ -49,9 +55,8 @@ class State:
     """
     The state after ``size`` records. Changed by :meth:`apply` alone.
 
-    Collections are replaced, never mutated, because a verb in another thread
-    may still go through the old one; ``condemned`` only ever grows while a
-    process lives.
+    Collections are replaced, never mutated, so that :meth:`copy` is cheap;
+    ``condemned`` only ever grows while a process lives.
     """
 
     vault_id: bytes
@@ -79,12 +84,18 @@ class State:
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
     commits: dict[bytes, int] = Factory(dict)
-    """Commit ids folded by this process -> record number."""
+    """Commit ids folded by this process -> record number; all copies share it."""
+    torn: tuple[int, ...] = ()
+    """Numbers of the records folded by this process of which a body is lost."""
 
     @property
     def size(self) -> int:
         """How many records are folded."""
         return self.tree.size
+
+    def copy(self) -> State:
+        """Give a state to fold on from, while others go on reading this one."""
+        return evolve(self, tree=self.tree.copy())
 
     def apply(self, data: bytes, fetch_list: FetchList) -> Record | None:
         """
@@ -109,18 +120,20 @@ class State:
             # The record may well be valid: clients that can read the list fold it.
             raise exc.error from None
         effect()
+        if not record.whole:
+            self.torn = (*self.torn, self.size)
         self.at_us = max(self.at_us, record.frame.at_us)
         self.commits[record.frame.commit] = self.size
         self.tree.append(record.leaf)
         return record
 
     def admits(self, data: bytes) -> bool:
-        """Tell whether *data* is a signed record that follows from this state. Changes nothing."""
+        """Tell whether *data* is a signed record, whole, that follows from this state."""
         try:
             record, _ = self._admit(data)
         except (_Void, _Altered, DamagedData, NewerFormat):
             return False
-        return record.frame.tree == self.tree.head()
+        return record.whole and record.frame.tree == self.tree.head()
 
     def _alarm(self, reason: str) -> None:
         self.alarms = (*self.alarms, Alarm(self.size, reason))
@@ -144,8 +157,6 @@ class State:
         try:
             return signed.open(), frozenset(certificate.roles)
         except DamagedData as exc:
-            if exc.kind == "altered_body" and "admin" in certificate.roles:
-                raise _Altered(f"ledger record {self.size} was altered: {exc}") from None
             raise _Void(str(exc)) from None
 
     def _writer(self, signed: rec.Signed) -> Certificate:
@@ -202,7 +213,7 @@ class State:
             case rec.Created():
                 return lambda: self._create(record, facts)
             case rec.DomainsAdded():
-                return self._add_domains(facts)
+                return self._add_domains(record, facts)
             case rec.SnapshotCommitted():
                 return self._commit_snapshot(record, facts, fetch_list)
             case rec.Forgotten():
@@ -214,7 +225,7 @@ class State:
             case rec.Summarised():
                 return self._summarise(facts)
             case rec.Claimed():
-                return self._claim(record, facts, fetch_list)
+                return self._claim(record, facts)
             case rec.RunEnded():
                 return lambda: self._end_claim(facts.run)
             case rec.WriterEnrolled():
@@ -234,7 +245,7 @@ class State:
         self.writers = {facts.house.writer: facts.house}
         self.shards = dict(facts.shards)
 
-    def _add_domains(self, facts: rec.DomainsAdded) -> Callable[[], None]:
+    def _add_domains(self, record: Record, facts: rec.DomainsAdded) -> Callable[[], None]:
         for number, base, _new in facts.changes:
             if self.shards.get(number, b"") != base:
                 raise _Void("it replaces a keyring shard that is no longer current")
@@ -243,6 +254,9 @@ class State:
 
         def effect() -> None:
             self.shards = self.shards | {number: new for number, _, new in facts.changes}
+            when = (self.size, record.frame.at_us)
+            replaced = [b"s" + base for _, base, _new in facts.changes if base]
+            self.condemned = dict.fromkeys(replaced, when) | self.condemned
             self._keep_list(facts.added_list)
 
         return effect
@@ -250,13 +264,13 @@ class State:
     def _commit_snapshot(
         self, record: Record, facts: rec.SnapshotCommitted, fetch_list: FetchList
     ) -> Callable[[], None]:
-        segments = split_names(facts.segments)
+        segments = split_fronts(facts.segments)
         if facts.snapshot in self.snapshots:
             raise _Void("a snapshot of that id exists")
         packs = facts.packs
         if facts.packs_list and self.condemned:
             packs = _listed(facts.packs_list, fetch_list)
-        if any(name in self.condemned for name in (*segments, *split_names(packs))):
+        if any(front.name in self.condemned for front in (*segments, *split_fronts(packs))):
             raise _Void("it names an object that is condemned")
 
         def effect() -> None:
@@ -270,7 +284,7 @@ class State:
                 tuple(zip(record.frame.bodies, record.bodies, strict=True)),
             )
             self.snapshots = {**self.snapshots, facts.snapshot: snapshot}
-            self.segments += tuple(Segment(name, self.size) for name in segments)
+            self.segments += tuple(Segment(*front, self.size) for front in segments)
             self._keep_list(facts.packs_list)
             self._keep_list(facts.domains_list)
             for at in range(0, len(facts.runs), 16):
@@ -287,10 +301,10 @@ class State:
     ) -> Callable[[], None]:
         condemned = split_names(facts.condemned or _listed(facts.condemned_list, fetch_list))
         old = set(split_names(facts.old_segments or _listed(facts.old_segments_list, fetch_list)))
-        new = split_names(facts.new_segments)
+        new = split_fronts(facts.new_segments)
         if not old <= {segment.name for segment in self.segments}:
             raise _Void("it replaces an index segment that is no longer live")
-        if any(n in self.condemned or n in condemned for n in new):
+        if any(front.name in self.condemned or front.name in condemned for front in new):
             raise _Void("it names an object that is condemned")
 
         def effect() -> None:
@@ -298,7 +312,7 @@ class State:
             self.condemned = dict.fromkeys(condemned, when) | self.condemned
             gone = old | set(condemned)
             kept = tuple(s for s in self.segments if s.name not in gone)
-            self.segments = kept + tuple(Segment(name, self.size) for name in new)
+            self.segments = kept + tuple(Segment(*front, self.size) for front in new)
             for digest in (facts.condemned_list, facts.old_segments_list, facts.packs_list):
                 self._keep_list(digest)
 
@@ -316,21 +330,29 @@ class State:
 
         return effect
 
-    def _claim(
-        self, record: Record, facts: rec.Claimed, fetch_list: FetchList
-    ) -> Callable[[], None]:
-        packs = tuple(split_names(facts.packs or _listed(facts.packs_list, fetch_list)))
+    def _claim(self, record: Record, facts: rec.Claimed) -> Callable[[], None]:
+        packs, relies = split_fronts(facts.packs), split_names(facts.relies)
 
         def effect() -> None:
-            claim = Claim(facts.run, packs, record.frame.at_us, facts.final)
+            before = self.claims.get(facts.run)
+            claim = Claim(
+                facts.run,
+                facts.series,
+                (*(before.packs if before else ()), *packs),
+                (before.relies if before else frozenset()) | frozenset(relies),
+                record.frame.at_us,
+            )
             self.claims = {**self.claims, facts.run: claim}
-            self._keep_list(facts.packs_list)
 
         return effect
 
     def _end_claim(self, run: bytes) -> None:
         if run in self.claims:
             self.claims = {k: v for k, v in self.claims.items() if k != run}
+
+    def claimed(self) -> set[bytes]:
+        """Give the short names of all packs that unfinished runs need."""
+        return {name for claim in self.claims.values() for name in claim.names}
 
     def _enrol(self, facts: rec.WriterEnrolled) -> Callable[[], None]:
         if not rec.verify_certificate(
@@ -356,7 +378,7 @@ class State:
         A name may be dropped once it is swept from the primary store and every
         index segment that could name it has been replaced, and no claim names it.
         """
-        claimed = {name for claim in self.claims.values() for name in claim.packs}
+        claimed = self.claimed()
         upto, kept = self.swept.get(store, (-1, frozenset()))
         oldest = min((segment.added for segment in self.segments), default=self.size)
         return {
@@ -365,8 +387,12 @@ class State:
             if when[0] > upto or name in kept or oldest <= when[0] or name in claimed
         }
 
-    def encode(self) -> bytes:
-        """Encode this state as the body of a summary; equal states, equal bytes."""
+    def encode(self, *, bodies: bool = True) -> bytes:
+        """
+        Encode this state as the body of a summary; equal states, equal bytes.
+
+        Without *bodies* those of snapshots are left empty, as lost ones are.
+        """
         condemned = self.needed_condemned(self.vault_id)
         core = Core(
             vault_id=self.vault_id,
@@ -382,16 +408,20 @@ class State:
             writers=[self.writers[k] for k in sorted(self.writers)],
             shards=sorted(self.shards.items()),
             snapshots=[
-                (s.id, s.index, s.at_us, s.root, s.domains, s.domains_list, list(s.bodies))
+                (
+                    *(s.id, s.index, s.at_us, s.root, s.domains, s.domains_list),
+                    [(ref, body or b"") if bodies else (ref, b"") for ref, body in s.bodies],
+                )
                 for s in sorted(self.snapshots.values(), key=lambda s: s.index)
             ],
-            segments=[(s.name, s.added) for s in self.segments],
+            segments=[(s.name, s.front, s.added) for s in self.segments],
             condemned=sorted((name, *when) for name, when in condemned.items()),
             swept=sorted(
                 (k, upto, join_names(sorted(kept))) for k, (upto, kept) in self.swept.items()
             ),
             claims=sorted(
-                (c.run, join_names(c.packs), c.at_us, c.final) for c in self.claims.values()
+                (c.run, c.series, join_fronts(c.packs), join_names(sorted(c.relies)), c.at_us)
+                for c in self.claims.values()
             ),
             lists=sorted(self.lists),
             last_summary=self.last_summary,
@@ -420,19 +450,28 @@ class State:
             slots=tuple(core.slots),
             writers={c.writer: c for c in core.writers},
             shards=dict(core.shards),
-            snapshots={s[0]: SnapshotRecord(*s[:6], bodies=tuple(s[6])) for s in core.snapshots},
+            snapshots={s[0]: SnapshotRecord(*s[:6], _known(s[6])) for s in core.snapshots},
             segments=tuple(Segment(*s) for s in core.segments),
             condemned={name: (index, at) for name, index, at in core.condemned},
             swept={k: (upto, frozenset(split_names(kept))) for k, upto, kept in core.swept},
-            claims={c[0]: Claim(c[0], tuple(split_names(c[1])), c[2], c[3]) for c in core.claims},
+            claims={
+                run: Claim(
+                    run, series, tuple(split_fronts(packs)), frozenset(split_names(relies)), at_us
+                )
+                for run, series, packs, relies, at_us in core.claims
+            },
             lists=frozenset(core.lists),
             last_summary=core.last_summary,
             alarms=tuple(Alarm(*a) for a in core.alarms),
         )
 
     def digest(self) -> bytes:
-        """Hash what :meth:`encode` gives."""
-        return content_hash(self.encode())
+        """Hash what all clients agree on: everything but bodies, which may be lost to some."""
+        return content_hash(self.encode(bodies=False))
+
+
+def _known(bodies: list[tuple[BodyRef, bytes]]) -> tuple[tuple[BodyRef, bytes | None], ...]:
+    return tuple((ref, body if content_hash(body) == ref.hash else None) for ref, body in bodies)
 
 
 def _lists(facts: Any) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -13,15 +14,20 @@ from ..format.record import BodyRef
 __all__ = [
     "Alarm",
     "Claim",
+    "Front",
     "Segment",
     "SnapshotRecord",
+    "join_fronts",
     "join_names",
     "object_name",
+    "split_fronts",
     "split_names",
 ]
 
 NAME = 33
 """One letter of kind and 32 bytes of hash: the short form of an object name."""
+
+FRONT = NAME + 32
 
 _LONG = {b"p": pack_name, b"i": index_name, b"l": list_name, b"s": shard_name}
 
@@ -49,11 +55,40 @@ def join_names(names: Iterable[bytes]) -> bytes:
     return b"".join(names)
 
 
+class Front(NamedTuple):
+    """
+    A pack or an index object, and the hash of its head and directory.
+
+    The name is the hash of the whole; who reads the front alone holds it
+    against this, so that no other front is believed in its place.
+    """
+
+    name: bytes
+    hash: bytes
+
+
+def split_fronts(fronts: bytes) -> list[Front]:
+    """Split concatenated names of packs and index objects with the hashes of their fronts."""
+    if len(fronts) % FRONT:
+        raise DamagedData("a list of fronts is cut short")
+    parts = [fronts[at : at + FRONT] for at in range(0, len(fronts), FRONT)]
+    if any(part[:1] not in (b"p", b"i") for part in parts):
+        raise DamagedData("a ledger record names a front of no known kind")
+    return [Front(part[:NAME], part[NAME:]) for part in parts]
+
+
+def join_fronts(fronts: Iterable[Front]) -> bytes:
+    """Concatenate fronts."""
+    return b"".join(part for front in fronts for part in front)
+
+
 @frozen
 class Segment:
     """A live piece of the index: an index object (i) or a pack's own directory (p)."""
 
     name: bytes
+    front: bytes
+    """Hash of its front."""
     added: int
     """Number of the record that added it."""
 
@@ -68,17 +103,25 @@ class SnapshotRecord:
     root: bytes
     domains: bytes
     domains_list: bytes
-    bodies: tuple[tuple[BodyRef, bytes], ...]
+    bodies: tuple[tuple[BodyRef, bytes | None], ...]
+    """None for one that is lost."""
 
 
 @frozen
 class Claim:
-    """An unfinished run and the packs that it has put."""
+    """An unfinished run: the packs that it has put, and those that it relies on."""
 
     run: bytes
-    packs: tuple[bytes, ...]
+    series: bytes
+    packs: tuple[Front, ...]
+    relies: frozenset[bytes]
     at_us: int
-    final: bool = False
+    """When it last said that it lives."""
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        """Short names of all packs that it needs."""
+        return self.relies.union(front.name for front in self.packs)
 
 
 @frozen

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Final
@@ -21,16 +19,15 @@ from ...errors import ConflictError, DamagedData, InputError, LoopbackupError
 from ...logs import get_logger
 from ...progress import Reporter
 from ...terms import Action, Actor, Facts, Problem
-from ..content.segment import read_front
 from ..content.streams import TableWriter
 from ..content.upload import Upload, Uploaded
 from ..format import codec, seal
 from ..format import record as rec
-from ..format.pack import PackDirectory
 from ..format.snapshot import Report, SnapshotBody
-from ..ledger.log import Draft, Fresh, Rebuild, put_list
-from ..ledger.state import SnapshotRecord, State, join_names
+from ..ledger.log import Draft, Rebuild, inline_or_list
+from ..ledger.state import SnapshotRecord, State, join_fronts
 from ..source.base import Source
+from .claims import Claimer, series_tag, stale_runs, take_over
 from .collect import Collected, Collector, Parent
 from .look import Described, describe, latest
 from .relocate import Relocator
@@ -38,12 +35,8 @@ from .session import Session
 
 __all__ = ["BackupJob", "Done", "run_backup"]
 
-CLAIM_EVERY_S: Final = 60.0
-CLAIM_PACKS: Final = 8
-CLAIM_STALE_S: Final = 15 * 60
-INLINE_NAMES: Final = 256
-INLINE_DOMAINS: Final = 1024
-MAX_CLAIM_RUNS: Final = 64
+INLINE_BYTES: Final = 16 << 10
+MAX_RUNS_ENDED: Final = 64
 MAX_RESTARTS: Final = 3
 
 
@@ -108,30 +101,28 @@ class _Run:
     job: BackupJob
     snapshot: bytes
     reporter: Reporter
-    run_id: bytes = field(factory=lambda: os.urandom(16))
     commit_id: bytes = field(factory=lambda: os.urandom(16))
+    series: bytes = field(init=False)
     upload: Upload = field(init=False)
+    claimer: Claimer = field(init=False)
     parent: Parent | None = None
     result: Collected = field(factory=Collected)
     table: TableWriter = field(init=False)
     root: bytes = b""
     uploaded: Uploaded = field(factory=lambda: Uploaded([], []))
     base: int = 0
-    taken_over: list[bytes] = field(factory=list)
+    _own_runs: list[bytes] = field(factory=list)
     _parent_index: int = -1
     _restarts: int = 0
-    _claimed: int = 0
-    _claimed_at: float = field(factory=time.monotonic)
-    _claim_lock: threading.Lock = field(factory=threading.Lock)
 
     def __attrs_post_init__(self) -> None:
+        self.series = series_tag(self.session, self.job.name)
         self._begin()
 
     def _begin(self) -> None:
         """Start from what the vault is now, with nothing put and nothing relied on."""
         session, header = self.session, self.session.header
         self.base = session.log.state.size
-        self._claimed = 0
         self.upload = Upload(
             session.store,
             session.log,
@@ -140,24 +131,33 @@ class _Run:
             executor=self.job.executor or session.executor,
             pack_size=header.pack_size,
             bundle_size=header.bundle_size,
-            on_pack=self._claim_if_due,
             dry=self.job.dry_run,
         )
+        self.claimer = Claimer(session, self.job.actor, self.upload, self.series)
+        self.upload.on_pack = self.claimer.on_pack
+        self._own_runs.append(self.claimer.run)
 
     def go(self) -> Done:
         """Collect, commit, report."""
         try:
-            if not self.job.dry_run:
-                self._take_over()
-            self._collect()
-            self._finish_upload(self.session.log.state)
-            if not self.job.dry_run:
+            if self.job.dry_run:
+                self._collect()
+                self._finish_upload(self.session.log.state)
+            else:
+                executor = self.job.executor or self.session.executor
+                take_over(self.session, self.upload, self.series, executor)
+                self._collect_claimed()
                 self.session.log.commit(self)
         except BaseException as exc:
             self._stop_early(exc)
             raise
         self.reporter.finish()
         return Done(self._described(), tuple(self.result.problems))
+
+    def _collect_claimed(self) -> None:
+        with self.claimer:
+            self._collect()
+            self._finish_upload(self.session.log.state)
 
     def _described(self) -> Described:
         record = self.session.log.state.snapshots.get(self.snapshot)
@@ -197,11 +197,11 @@ class _Run:
             return None
         if state.epoch != self.session.keyring.root.epoch:
             raise ConflictError("the vault's keys were changed meanwhile; open it again")
-        names = (*self.uploaded.segments, *self.uploaded.packs)
-        lost = self.upload.lost(state) or any(name in state.condemned for name in names)
+        put = (*self.uploaded.segments, *self.uploaded.packs)
+        lost = self.upload.lost(state) or any(front.name in state.condemned for front in put)
         if lost or self._parent_gone(state):
             return Rebuild(self._rebuild)
-        return self._draft()
+        return self._draft(state)
 
     def _parent_gone(self, state: State) -> bool:
         """Tell whether chunks were taken over from a snapshot that no longer keeps them."""
@@ -240,36 +240,34 @@ class _Run:
         self.upload.abandon()
         before = self.result.files
         self.job = evolve(self.job, source=self.job.reopen())
-        self.parent, self.taken_over = None, []
+        self.parent = None
         # A new run to others: the packs of the first pass stay claimed by the old.
-        self.run_id = os.urandom(16)
         self._begin()
-        self._collect()
+        self._collect_claimed()
         if self.result.files < before and self.job.source.opens_later:
             raise ConflictError(
                 "a prune was faster, and the items cannot be read a second time; "
                 "nothing is lost, run the backup again",
                 kind="run_again",
             )
-        self._finish_upload(self.session.log.state)
         return True
 
-    def _draft(self) -> Draft:
-        packs, packs_list = self._inline(self.uploaded.packs)
+    def _draft(self, state: State) -> Draft:
+        store = self.session.store
+        packs, packs_list = inline_or_list(store, join_fronts(self.uploaded.packs), INLINE_BYTES)
         domains = self.table.domain_ids
-        listed = (
-            put_list(self.session.store, domains) if len(domains) > 16 * INLINE_DOMAINS else b""
-        )
+        inline, listed = inline_or_list(store, domains, INLINE_BYTES)
+        ended = [*self._own_runs, *stale_runs(self.session, state, self.series)]
         facts = rec.SnapshotCommitted(
             self.snapshot,
             self.root,
             self.base,
-            join_names(self.uploaded.segments),
+            join_fronts(self.uploaded.segments),
             packs,
             packs_list,
-            b"" if listed else domains,
+            inline,
             listed,
-            b"".join([self.run_id, *self.taken_over[: MAX_CLAIM_RUNS - 1]]),
+            b"".join(ended[:MAX_RUNS_ENDED]),
         )
         key, ref = "meta", b""
         if self.table.rows == 1 and domains != self.session.log.state.none_domain:
@@ -293,12 +291,6 @@ class _Run:
             size=self.table.size,
         )
 
-    def _inline(self, short: list[bytes]) -> tuple[bytes, bytes]:
-        joined = join_names(short)
-        if len(short) <= INLINE_NAMES:
-            return joined, b""
-        return b"", put_list(self.session.store, joined)
-
     def _report(self) -> Report:
         result = self.result
         subjects = self.table.rows - self.table.has_domain(self.session.log.state.none_domain)
@@ -313,34 +305,6 @@ class _Run:
             round(self.reporter.seconds, 3),
         )
 
-    # ---- claims: what a run has put survives it
-
-    def _claim_if_due(self) -> None:
-        """Claim after the first full pack, then after 1, 2, 4, 8, 8, ... more or a minute."""
-        with self._claim_lock:
-            packs = len(self.upload.packs)
-            fresh = packs - self._claimed
-            late = time.monotonic() - self._claimed_at >= CLAIM_EVERY_S
-            if fresh < max(1, min(self._claimed, CLAIM_PACKS)) and not (late and fresh):
-                return
-            self._claim(final=False)
-
-    def _claim(self, *, final: bool) -> None:
-        packs = self.upload.packs
-        if self.job.dry_run or not packs:
-            return
-        self.session.log.commit(Fresh(lambda state: self._claim_draft(packs, state, final=final)))
-        self._claimed, self._claimed_at = len(packs), time.monotonic()
-
-    def _claim_draft(self, packs: list[bytes], state: State, *, final: bool) -> Draft | None:
-        """Claim what *state* has not condemned; a list is put anew, for a prune may take it."""
-        live = [name for name in packs if name not in state.condemned]
-        if not live:
-            return None
-        names, listed = self._inline(live)
-        facts = rec.Claimed(self.run_id, names, listed, final)
-        return Draft("claim", facts, [self.session.audit(self.job.actor, Action.BACKUP)])
-
     def _stop_early(self, exc: BaseException) -> None:
         """Leave what was uploaded to the next run; never hide *exc*."""
         self.upload.abandon()
@@ -349,22 +313,4 @@ class _Run:
         with contextlib.suppress(LoopbackupError):
             self.upload.flush()
         with contextlib.suppress(LoopbackupError):
-            self._claim(final=True)
-
-    def _take_over(self) -> None:
-        """Use what interrupted runs have put; their claims end with this run's record."""
-        session = self.session
-        state = session.log.state
-        now_us = int(session.log.now().timestamp() * 1_000_000)
-        for claim in state.claims.values():
-            for short in claim.packs:
-                if short in state.condemned:
-                    continue
-                with contextlib.suppress(LoopbackupError):
-                    directory, front = read_front(
-                        session.store, session.keyring.index_secret, session.header.vault_id, short
-                    )
-                    assert isinstance(directory, PackDirectory)
-                    self.upload.adopt(short, front, directory)
-            if claim.final or now_us - claim.at_us > CLAIM_STALE_S * 1_000_000:
-                self.taken_over.append(claim.run)
+            self.claimer.last()

@@ -31,6 +31,7 @@ from ..content.streams import StreamReader, TableReader, content_ids
 from ..format import names
 from ..format import record as rec
 from ..format.entries import Node
+from ..format.header import split_header
 from ..format.pack import CONTENT_KINDS
 from ..keys.domains import Domain
 from ..keys.root import read_root, read_slot
@@ -170,9 +171,25 @@ class _Check:
             raise DamagedData(str(exc)) from exc
         if again.digest() != self.state.digest():
             raise DamagedData("folding the ledger again gives another state")
+        for index in again.torn:
+            self.report.problems.append(
+                Problem(
+                    "lost_body",
+                    f"ledger record {index} holds, but who made it and why, or what a snapshot "
+                    "is called, was altered or cut off",
+                    object=names.record_name(index),
+                )
+            )
         for digest in sorted(self.state.lists):
             self._guard("ledger", partial(self.session.log.fetch_list, digest))
+        self._guard("ledger", self._first_record)
         self._guard("ledger", self._beyond_head)
+
+    def _first_record(self) -> None:
+        """Hold record 0 in the header's object against the one in the ledger."""
+        first = split_header(self.session.store.get(names.HEADER))[2]
+        if first != self.session.log.record(0):
+            raise DamagedData("the vault's object ends in another record 0", object=names.HEADER)
 
     def _beyond_head(self) -> None:
         """Look for records above a gap: what follows a lost record is out of sight."""
@@ -226,7 +243,7 @@ class _Check:
                 self._guard("index", partial(self._index_object, reader.short))
             for lost in reader.lost:
                 self._problem(lost, what="index")
-            packs.update(pack for pack, _ in reader.packs)
+            packs.update(pack.name for pack in reader.packs)
         packs -= self.state.condemned.keys()
         self.report.packs = len(packs)
         for domain in self._domains():

@@ -6,16 +6,14 @@ A lost race is noticed because every record names the shards that it replaces.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from typing import Final
 
 from attrs import define, field
 
-from ...errors import DamagedData, LoopbackupError
+from ...errors import DamagedData
 from ...terms import SubjectKey
-from ..format import names
 from ..format import record as rec
 from ..keys.domains import Domain
 from ..keys.keyring import Keyring
@@ -51,7 +49,6 @@ def ensure_domains(
     if missing:
         intent = _AddDomains(store, keyring, missing, seen)
         log.commit(intent)
-        intent.drop_superseded()
         made = keyring.open_rows(intent.rows)
         made |= keyring.find_many(missing - made.keys())
         if made.keys() != missing:
@@ -90,10 +87,3 @@ class _AddDomains:
             return Draft("domains", rec.DomainsAdded(self.changes, added))
         listed = put_list(self.store, added)
         return Draft("domains", rec.DomainsAdded(self.changes, b"", listed))
-
-    def drop_superseded(self) -> None:
-        """Delete the replaced shards; what stays now is found by the next prune."""
-        for _number, base, _new in self.changes:
-            if base:
-                with contextlib.suppress(LoopbackupError):
-                    self.store.delete(names.shard_name(base))

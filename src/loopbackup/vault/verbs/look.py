@@ -10,7 +10,7 @@ from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...logs import get_logger
 from ..content.streams import StreamReader, TableReader
 from ..format import codec
-from ..format.snapshot import SnapshotBody, SnapshotRoot
+from ..format.snapshot import Report, SnapshotBody, SnapshotRoot
 from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord
 from .session import Session
@@ -44,13 +44,31 @@ def describe(session: Session, record: SnapshotRecord) -> Described:
     """
     Open a snapshot's description.
 
+    One that is lost is replaced by a bare one with an empty name, so that the
+    snapshot can still be looked into and restored by its id.
+
     Raises:
         NotFoundError: Its keys are gone: it was about one subject, now erased.
     """
     for ref, data in record.bodies:
         if ref.key in ("meta", "domain"):
+            if data is None:
+                return Described(record, _bare(record))
             return Described(record, codec.decode(session.open_body(ref, data), SnapshotBody))
     raise DamagedData("a snapshot's record has no description", index=record.index)
+
+
+def _bare(record: SnapshotRecord) -> SnapshotBody:
+    return SnapshotBody(
+        name="",
+        created_us=record.at_us,
+        tags={},
+        category=None,
+        source={},
+        report=Report(),
+        entries=0,
+        size=0,
+    )
 
 
 def describe_all(session: Session) -> list[Described]:

@@ -192,7 +192,7 @@ def live_parts(
     """
     session.index.mend(domain, state)
     readers = session.index.segments(state)
-    named = Counter(pack for reader in readers for pack, _front in reader.packs)
+    named = Counter(pack.name for reader in readers for pack in reader.packs)
     seen: set[tuple[bytes, int]] = set()
     for reader in readers:
         for blob, members in reader.rows(domain):

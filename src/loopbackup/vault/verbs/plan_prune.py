@@ -16,7 +16,7 @@ from ..store.protocol import StoredObject
 from .mark import Marks, domains_of, live_chunks, live_parts
 from .session import Session
 
-__all__ = ["Listing", "Plan", "look"]
+__all__ = ["Listing", "Plan", "condemnations", "look"]
 
 MAX_WASTE: Final = 0.05
 MANY_TAILS: Final = 8
@@ -72,7 +72,7 @@ class Plan:
     snapshots: set[bytes]
     segments: set[bytes]
     condemned: int
-    """How many names were condemned before it."""
+    """What :func:`condemnations` gave before it."""
     dead: set[bytes] = field(factory=set)
     rewrite: set[bytes] = field(factory=set)
     unknown: set[bytes] = field(factory=set)
@@ -83,11 +83,16 @@ class Plan:
     """Everything could be read; otherwise nothing is swept."""
 
 
+def condemnations(state: State) -> int:
+    """Count the condemned names, but for keyring shards, which come with every new subject."""
+    return sum(name[:1] != b"s" for name in state.condemned)
+
+
 def look(plan: Plan, session: Session, state: State, marks: Marks, listing: Listing) -> None:
     """Decide what is dead, wasteful, unknown; *plan* is filled, nothing is written."""
     usage: dict[bytes, Usage] = defaultdict(Usage)
     pinned: set[bytes] = set()
-    known = {pack for reader in session.index.segments(state) for pack, _ in reader.packs}
+    known = {pack.name for reader in session.index.segments(state) for pack in reader.packs}
     for domain in domains_of(session, state, marks):
         if domain is None:
             # Whose it was cannot be told any more, so neither what is in use.
@@ -107,7 +112,7 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
         else:
             plan.rescue += [(domain, chunk_id) for chunk_id in sorted(live)]
     plan.problems += marks.problems
-    claimed = {pack for claim in state.claims.values() for pack in claim.packs}
+    claimed = state.claimed()
     plan.usage = usage
     usable = known - state.condemned.keys() - pinned - claimed
     plan.dead = {pack for pack in usable if usage[pack].live == 0}

@@ -21,12 +21,12 @@ from ..content.segment import Place, SegmentReader, build_index
 from ..content.upload import Upload, Uploaded
 from ..format import names
 from ..format import record as rec
-from ..format.pack import CONTENT_KINDS, BlobRow
+from ..format.pack import CONTENT_KINDS, BlobRow, PackFront
 from ..keys.domains import Domain
-from ..ledger.log import Draft, Rebuild, put_list
-from ..ledger.state import State, join_names, object_name
+from ..ledger.log import Draft, Rebuild, inline_or_list
+from ..ledger.state import Front, State, join_fronts, join_names, object_name
 from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
-from .plan_prune import Listing, Plan, look
+from .plan_prune import Listing, Plan, condemnations, look
 from .session import Session
 from .sweep import Swept, sweep
 
@@ -34,7 +34,7 @@ __all__ = ["Pruned", "run_prune"]
 
 MANY_SEGMENTS: Final = 16
 KEEP_SUMMARIES: Final = 2
-INLINE_NAMES: Final = 512
+INLINE_BYTES: Final = 16 << 10
 MAX_REPLANS: Final = 8
 
 
@@ -121,8 +121,8 @@ class _Job:
     condemned: set[bytes] = field(factory=set)
     moved: dict[bytes, set[bytes]] = field(factory=dict)
     merged: list[bytes] = field(factory=list)
-    merged_into: list[bytes] = field(factory=list)
-    merged_packs: list[bytes] = field(factory=list)
+    merged_into: list[Front] = field(factory=list)
+    merged_packs: list[Front] = field(factory=list)
     _replans: int = 0
 
     def go(self) -> int:
@@ -163,7 +163,7 @@ class _Job:
         state = session.log.state
         # The state moves on while its packs are read; what the plan rests on is
         # what it was before, so that ``validate`` looks at all that came since.
-        segments, condemned = {s.name for s in state.segments}, len(state.condemned)
+        segments, condemned = {s.name for s in state.segments}, condemnations(state)
         size, snapshots = state.size, state.snapshots
         marks = mark(session, snapshots.values())
         self.plan = Plan(size, set(snapshots), segments, condemned)
@@ -260,30 +260,28 @@ class _Job:
         if contents is None:
             return
         session = self.session
-        data = build_index(session.keyring.index_secret, session.header.vault_id, contents)
-        digest = names.content_hash(data)
-        session.store.put(names.index_name(digest), data)
+        front, data = build_index(session.keyring.index_secret, session.header.vault_id, contents)
+        session.store.put(names.index_name(front.name[1:]), data)
         self.merged = [reader.short for reader in chosen]
-        self.merged_into = [b"i" + digest]
-        self.merged_packs = sorted(
-            {b"p" + entry[0] for entries in contents.values() for entry in entries}
-        )
+        self.merged_into = [front]
+        packs = {entry[0] for entries in contents.values() for entry in entries}
+        self.merged_packs = sorted(Front(pack.name, pack.hash) for pack in packs)
         self.condemned |= {short for short in self.merged if short[:1] == b"i"}
 
     def _contents(
         self, readers: list[SegmentReader], state: State
-    ) -> dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]] | None:
+    ) -> dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]] | None:
         """Collect what the segments hold of packs that stay."""
-        contents: dict[Domain, list[tuple[bytes, int, int, list[BlobRow], list[bytes]]]] = {}
+        contents: dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]] = {}
         for domain_id in sorted({d for reader in readers for d in reader.domains()}):
             try:
                 domain = self.session.keyring.by_id(domain_id)
             except NotFoundError:
                 return None
-            packs: dict[tuple[bytes, int, int], tuple[list[BlobRow], list[bytes]]] = {}
+            packs: dict[tuple[PackFront, int], tuple[list[BlobRow], list[bytes]]] = {}
             seen: set[tuple[bytes, int]] = set()
             for reader in readers:
-                fronts = dict(reader.packs)
+                fronts = {pack.name: pack for pack in reader.packs}
                 for blob, members in reader.rows(domain):
                     if blob.pack in state.condemned or blob.pack in self.condemned:
                         continue
@@ -292,12 +290,12 @@ class _Job:
                         continue
                     seen.add((blob.pack, blob.offset))
                     front = fronts[blob.pack]
-                    rows, parts = packs.setdefault((blob.pack, front, blob.generation), ([], []))
+                    rows, parts = packs.setdefault((front, blob.generation), ([], []))
                     rows.append(
                         BlobRow(
                             0,
                             blob.id,
-                            blob.offset - front,
+                            blob.offset - front.length,
                             blob.stored,
                             blob.plain,
                             len(members) // 36,
@@ -308,8 +306,8 @@ class _Job:
                     parts.append(members)
             if packs:
                 contents[domain] = [
-                    (pack[1:], front, generation, rows, parts)
-                    for (pack, front, generation), (rows, parts) in packs.items()
+                    (front, generation, rows, parts)
+                    for (front, generation), (rows, parts) in packs.items()
                 ]
         return contents
 
@@ -318,7 +316,7 @@ class _Job:
     def validate(self, state: State) -> Draft | Rebuild | None:
         """Shrink what is condemned by what was committed since the plan."""
         live = {segment.name for segment in state.segments}
-        if len(state.condemned) != self.plan.condemned or not live.issuperset(
+        if condemnations(state) != self.plan.condemned or not live.issuperset(
             self.plan.segments | set(self.merged)
         ):
             # Another prune was faster. It may have condemned what this one has put,
@@ -338,13 +336,13 @@ class _Job:
 
     def _shrink(self, state: State) -> None:
         session = self.session
-        claimed = {pack for claim in state.claims.values() for pack in claim.packs}
+        claimed = state.claimed()
         named = {segment.name for segment in state.segments if segment.name not in self.merged}
         named |= {b"l" + digest for digest in state.lists}
         named |= {b"s" + digest for digest in state.shards.values()}
         for reader in session.index.segments(state):
             if reader.short not in self.merged:
-                known = {pack for pack, _front in reader.packs}
+                known = {pack.name for pack in reader.packs}
                 named |= known & self.plan.unknown
         self.condemned -= claimed | (named - self.plan.dead - self.plan.rewrite)
         new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
@@ -378,18 +376,15 @@ class _Job:
 
     def _draft(self, state: State) -> Draft:
         condemned = sorted(self.condemned - state.condemned.keys())
-        names_, listed = self._inline(condemned)
-        old, old_listed = self._inline(self.merged)
-        packs, packs_listed = self._inline([*self.uploaded.packs, *self.merged_packs])
-        new = join_names([*self.uploaded.segments, *self.merged_into])
+        names_, listed = self._inline(join_names(condemned))
+        old, old_listed = self._inline(join_names(self.merged))
+        packs, packs_listed = self._inline(join_fronts([*self.uploaded.packs, *self.merged_packs]))
+        new = join_fronts([*self.uploaded.segments, *self.merged_into])
         facts = rec.Pruned(names_, listed, old, old_listed, new, packs, packs_listed)
         return Draft("prune", facts, [self.session.audit(self.actor, Action.PRUNE)])
 
-    def _inline(self, short: list[bytes]) -> tuple[bytes, bytes]:
-        joined = join_names(short)
-        if len(short) <= INLINE_NAMES:
-            return joined, b""
-        return b"", put_list(self.session.store, joined)
+    def _inline(self, joined: bytes) -> tuple[bytes, bytes]:
+        return inline_or_list(self.session.store, joined, INLINE_BYTES)
 
 
 def _mergeable(live: list[SegmentReader]) -> list[SegmentReader]:
