@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from ..format import names, seal
 from ..format import pack as fmt
-from ..format.pack import MEMBER, BlobRow, Block, PackDirectory, PackFront
+from ..format.pack import MEMBER, Block, PackDirectory, PackFront
 from ..keys.domains import Domain
 
 __all__ = ["PackBuilder", "SealedPack"]
@@ -24,8 +24,8 @@ _BLOCK_COST: Final = 16 + seal.BLOB_OVERHEAD + 32
 class _Rows:
     domain: Domain
     generation: int
-    rows: list[BlobRow] = field(factory=list)
-    members: list[bytes] = field(factory=list)
+    rows: bytearray = field(factory=bytearray)
+    members: bytearray = field(factory=bytearray)
 
 
 @frozen
@@ -34,8 +34,8 @@ class SealedPack:
 
     front: PackFront
     data: memoryview
-    contents: tuple[tuple[Domain, int, list[BlobRow], list[bytes]], ...]
-    """(domain, generation, rows, members of each row)."""
+    contents: tuple[tuple[Domain, int, bytes], ...]
+    """(domain, generation, plain index block)."""
 
 
 class PackBuilder:
@@ -78,10 +78,11 @@ class PackBuilder:
         if fmt.front_bytes(directory) + self._used + length > self._size:
             return None
         group = self._groups.setdefault(key, _Rows(domain, domain.generation))
-        group.rows.append(
-            BlobRow(0, chunk_id, self._used, stored, plain, len(members), codec, kind)
+        group.rows += fmt.ROW.pack(
+            0, chunk_id, self._used, stored, plain, len(members), codec, kind
         )
-        group.members.append(b"".join(MEMBER.pack(*member) for member in members))
+        for member in members:
+            group.members += MEMBER.pack(*member)
         start = FRONT_RESERVE + self._used
         self._used += length
         self._directory = directory
@@ -94,15 +95,13 @@ class PackBuilder:
         What is left over is filled with random bytes, which look like blobs.
         """
         salt = os.urandom(16)
-        blocks = [
-            Block(
-                group.domain.id,
-                group.generation,
-                group.domain.seal_block(
-                    fmt.encode_block(group.rows, group.members), group.generation, salt
-                ),
-            )
+        contents = tuple(
+            (group.domain, group.generation, fmt.join_block(group.rows, group.members))
             for group in self._groups.values()
+        )
+        blocks = [
+            Block(domain.id, generation, domain.seal_block(plain, generation, salt))
+            for domain, generation, plain in contents
         ]
         front = fmt.seal_front(index_secret, vault_id, PackDirectory(salt, blocks))
         used = len(front) + self._used
@@ -116,9 +115,5 @@ class PackBuilder:
             view[: len(front)] = front
             view[len(front) : used] = blobs
         view[used:] = os.urandom(total - used)
-        contents = tuple(
-            (group.domain, group.generation, group.rows, group.members)
-            for group in self._groups.values()
-        )
         name = b"p" + names.content_hash(view)
         return SealedPack(PackFront(name, len(front), names.content_hash(front)), view, contents)

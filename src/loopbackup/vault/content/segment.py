@@ -270,14 +270,14 @@ def _lost(pack: bytes, exc: LoopbackupError) -> DamagedData:
 def build_index(
     index_secret: bytes,
     vault_id: bytes,
-    contents: dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]],
+    contents: dict[Domain, list[tuple[PackFront, int, bytes]]],
 ) -> tuple[Front, bytes]:
     """
     Encode an index object; give what it is called and its bytes.
 
     Args:
-        contents: For each domain (pack, generation, rows, members). Each
-            generation gets a block of its own.
+        contents: For each domain (pack, generation, plain block of that
+            pack). Each generation gets one block.
     """
     salt = os.urandom(16)
     packs: dict[bytes, int] = {}
@@ -286,17 +286,14 @@ def build_index(
     domains: list[bytes] = []
     generations: list[bytes] = []
     for domain in sorted(contents, key=lambda d: d.id):
-        by_generation: dict[int, tuple[list[BlobRow], list[bytes]]] = {}
-        for pack, generation, rows, members in contents[domain]:
+        by_generation: dict[int, list[tuple[int, bytes]]] = {}
+        for pack, generation, plain in contents[domain]:
             if pack.name not in packs:
                 packs[pack.name] = len(packs)
                 refs.append(PACK_REF.pack(pack.name[1:], pack.length, pack.hash))
-            all_rows, all_members = by_generation.setdefault(generation, ([], []))
-            all_rows += [row._replace(pack=packs[pack.name]) for row in rows]
-            all_members += members
-        for generation, (all_rows, all_members) in sorted(by_generation.items()):
-            plain = fmt.encode_block(all_rows, all_members)
-            blocks.append(domain.seal_block(plain, generation, salt))
+            by_generation.setdefault(generation, []).append((packs[pack.name], plain))
+        for generation, parts in sorted(by_generation.items()):
+            blocks.append(domain.seal_block(fmt.merge_blocks(parts), generation, salt))
             domains.append(domain.id)
             generations.append(generation.to_bytes(4, "little"))
     ends = (end.to_bytes(8, "little") for end in accumulate(map(len, blocks)))

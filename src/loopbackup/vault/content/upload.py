@@ -3,7 +3,8 @@ One run's uploads: deduplicate, bundle, compress, encrypt, pack, put.
 
 The caller's thread hashes and bundles; workers compress and encrypt into the
 open pack; a full pack is put by a worker while the next one fills. Memory:
-two packs, a few chunks a worker, and the rows of this run.
+two packs, a few chunks a worker, and for each new chunk its row (54 bytes)
+and its id in a set (about 100).
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from ..format import names
 from ..format.pack import (
     CONTENT_KINDS,
     MEMBER,
-    BlobRow,
     PackDirectory,
     PackFront,
     decode_block,
@@ -65,7 +65,8 @@ class _Bundle:
 class _Own:
     """What this run has put into one pack: enough to index it and to find it again."""
 
-    contents: tuple[tuple[Domain, int, list[BlobRow], list[bytes]], ...]
+    contents: tuple[tuple[Domain, int, bytes], ...]
+    """(domain, generation, plain index block): 54 bytes a blob, 36 more a file of a bundle."""
     front: PackFront
 
     @property
@@ -313,12 +314,12 @@ class Upload:
             return Uploaded([packs[0].named], [packs[0].named])
         if not packs:
             return Uploaded([], [])
-        contents: dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]] = {}
+        contents: dict[Domain, list[tuple[PackFront, int, bytes]]] = {}
         keep: dict[bytes, Domain] = {}
         for own in packs:
-            for domain, generation, rows, members in own.contents:
+            for domain, generation, plain in own.contents:
                 holder = keep.setdefault(domain.id, domain)
-                contents.setdefault(holder, []).append((own.front, generation, rows, members))
+                contents.setdefault(holder, []).append((own.front, generation, plain))
         front, data = build_index(self._keyring.index_secret, self._keyring.root.vault_id, contents)
         self._store.put(names.index_name(front.name[1:]), data)
         self.added_bytes += len(data)
@@ -341,9 +342,9 @@ class Upload:
             if own.name not in state.condemned:
                 kept.append(own)
                 continue
-            for domain, _generation, rows, members in own.contents:
+            for domain, _generation, plain in own.contents:
                 mine = self._mine.get(domain.id, set())
-                for row, parts in zip(rows, members, strict=True):
+                for row, parts in decode_block(plain):
                     mine.discard(row.id)
                     mine.difference_update(chunk_id for chunk_id, _ in MEMBER.iter_unpack(parts))
         self._packs = kept
@@ -352,9 +353,9 @@ class Upload:
         """Give, per domain id, where this run has put its chunks."""
         found: dict[bytes, dict[bytes, Place]] = {}
         for own in self._packs:
-            for domain, generation, rows, members in own.contents:
+            for domain, generation, plain in own.contents:
                 places = found.setdefault(domain.id, {})
-                for row, parts in zip(rows, members, strict=True):
+                for row, parts in decode_block(plain):
                     places.update(places_of(blob_of(row, own.front, generation), parts))
         return found
 
@@ -376,14 +377,11 @@ class Upload:
                 domain = self._keyring.by_id(block.domain)
             except NotFoundError:
                 continue
-            rows, members = [], []
             plain = domain.open_block(block.data, block.generation, directory.salt)
             for row, parts in decode_block(plain):
-                rows.append(row)
-                members.append(parts)
                 places = places_of(blob_of(row, front, 0), parts)
                 found += [(domain.id, chunk_id) for chunk_id, _ in places]
-            contents.append((domain, block.generation, rows, members))
+            contents.append((domain, block.generation, plain))
         # Only now, all at once: chunks of a pack that is not taken over are not stored.
         self._packs.append(_Own(tuple(contents), front))
         for domain_id, chunk_id in found:

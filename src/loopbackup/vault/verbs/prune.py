@@ -21,7 +21,7 @@ from ..content.segment import Place, SegmentReader, build_index
 from ..content.upload import Upload, Uploaded
 from ..format import names
 from ..format import record as rec
-from ..format.pack import CONTENT_KINDS, BlobRow, PackFront
+from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import Front, State, join_fronts, join_names, object_name
@@ -270,9 +270,9 @@ class _Job:
 
     def _contents(
         self, readers: list[SegmentReader], state: State
-    ) -> dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]] | None:
+    ) -> dict[Domain, list[tuple[PackFront, int, bytes]]] | None:
         """Collect what the segments hold of packs that stay."""
-        contents: dict[Domain, list[tuple[PackFront, int, list[BlobRow], list[bytes]]]] = {}
+        contents: dict[Domain, list[tuple[PackFront, int, bytes]]] = {}
         for domain_id in sorted({d for reader in readers for d in reader.domains()}):
             try:
                 domain = self.session.keyring.by_id(domain_id)
@@ -306,7 +306,7 @@ class _Job:
                     parts.append(members)
             if packs:
                 contents[domain] = [
-                    (front, generation, rows, parts)
+                    (front, generation, encode_block(rows, parts))
                     for (front, generation), (rows, parts) in packs.items()
                 ]
         return contents
