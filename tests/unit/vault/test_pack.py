@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopbackup.errors import DamagedData, NewerFormat
-from loopbackup.vault.content.pack import FRONT_RESERVE, PackBuilder
+from loopbackup.vault.content.pack import FRONT_RESERVE, PackBuilder, new_buffer
 from loopbackup.vault.content.segment import SegmentReader, read_front
 from loopbackup.vault.format import names
 from loopbackup.vault.format import pack as fmt
@@ -175,7 +175,7 @@ def fill(builder: PackBuilder, domain: Domain, size: int, **more: object) -> byt
 def test_full_pack_has_exactly_the_pack_size_and_every_blob_opens() -> None:
     """Filled with many small blobs of two domains, its directory finds them all."""
     store, domains = StoreSeam(MemoryStore()), [make_domain("user-42"), make_domain("acme")]
-    builder = PackBuilder(1 << 20)
+    builder = PackBuilder(1 << 20, new_buffer(1 << 20))
     put: dict[bytes, set[bytes]] = {domain.id: set() for domain in domains}
     number = 0
     while (chunk_id := fill(builder, domains[number % 2], 500 + number)) is not None:
@@ -206,7 +206,7 @@ def test_full_pack_has_exactly_the_pack_size_and_every_blob_opens() -> None:
 def test_directory_longer_than_its_reserve_still_fits_the_pack() -> None:
     """Bundles of tiny files make a directory of more than 1 MiB."""
     domain, store = make_domain(), StoreSeam(MemoryStore())
-    builder = PackBuilder(4 << 20)
+    builder = PackBuilder(4 << 20, new_buffer(4 << 20))
     members = [(os.urandom(32), 1) for _ in range(1000)]
     count = 0
     while True:
@@ -229,7 +229,7 @@ def test_directory_longer_than_its_reserve_still_fits_the_pack() -> None:
 
 def test_run_of_little_data_makes_a_small_pack() -> None:
     """The last pack is 64 KiB at least and as small as the ladder allows."""
-    builder = PackBuilder(1 << 20)
+    builder = PackBuilder(1 << 20, new_buffer(1 << 20))
     fill(builder, make_domain(), 100)
 
     pack = builder.seal(SECRET, VAULT, last=True)
@@ -239,7 +239,7 @@ def test_run_of_little_data_makes_a_small_pack() -> None:
 
 def test_padding_looks_like_blobs() -> None:
     """What is left over is random, not zeros."""
-    builder = PackBuilder(1 << 20)
+    builder = PackBuilder(1 << 20, new_buffer(1 << 20))
     fill(builder, make_domain(), 100)
 
     pack = builder.seal(SECRET, VAULT, last=True)

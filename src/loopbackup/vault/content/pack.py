@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Sequence
 from typing import Final
 
 from attrs import define, field, frozen
+from blake3 import blake3
 
 from ..format import names, seal
 from ..format import pack as fmt
 from ..format.pack import MEMBER, Block, PackDirectory, PackFront
 from ..keys.domains import Domain
 
-__all__ = ["PackBuilder", "SealedPack"]
+__all__ = ["PackBuilder", "SealedPack", "new_buffer"]
 
 FRONT_RESERVE: Final = 1 << 20
 _BLOCK_COST: Final = 16 + seal.BLOB_OVERHEAD + 32
@@ -38,17 +40,31 @@ class SealedPack:
     """(domain, generation, plain index block)."""
 
 
+def new_buffer(size: int) -> mmap.mmap:
+    """
+    Give memory to build a pack of *size* bytes in.
+
+    Mapped, not a bytearray: that would be filled with zeros at once, while
+    every other thread waits, and a small pack needs little of it.
+    """
+    return mmap.mmap(-1, FRONT_RESERVE + size)
+
+
 class PackBuilder:
     """
     One open pack. Not thread-safe but for writing into reserved places.
 
     ``reserve`` hands out a place in the buffer; the caller encrypts into it,
     from any thread, and must be done before ``seal``.
+
+    Args:
+        size: Bytes of a full pack.
+        buffer: From :func:`new_buffer`, and in no other use until the pack is put.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, buffer: mmap.mmap) -> None:
         self._size = size
-        self._buffer = bytearray(FRONT_RESERVE + size)
+        self.buffer = buffer
         self._used = 0
         self._directory = 32
         self._groups: dict[tuple[bytes, int], _Rows] = {}
@@ -86,7 +102,7 @@ class PackBuilder:
         start = FRONT_RESERVE + self._used
         self._used += length
         self._directory = directory
-        return memoryview(self._buffer)[start : start + length]
+        return memoryview(self.buffer)[start : start + length]
 
     def seal(self, index_secret: bytes, vault_id: bytes, *, last: bool) -> SealedPack:
         """
@@ -107,13 +123,13 @@ class PackBuilder:
         used = len(front) + self._used
         total = fmt.ladder(used, self._size) if last else self._size
         if len(front) <= FRONT_RESERVE:
-            view = memoryview(self._buffer)[FRONT_RESERVE - len(front) :][:total]
+            view = memoryview(self.buffer)[FRONT_RESERVE - len(front) :][:total]
             view[: len(front)] = front
         else:
-            blobs = memoryview(self._buffer)[FRONT_RESERVE : FRONT_RESERVE + self._used]
+            blobs = memoryview(self.buffer)[FRONT_RESERVE : FRONT_RESERVE + self._used]
             view = memoryview(bytearray(total))
             view[: len(front)] = front
             view[len(front) : used] = blobs
-        view[used:] = os.urandom(total - used)
+        view[used:] = blake3(os.urandom(32)).digest(total - used)
         name = b"p" + names.content_hash(view)
         return SealedPack(PackFront(name, len(front), names.content_hash(front)), view, contents)

@@ -10,6 +10,7 @@ and its id in a set (about 100).
 from __future__ import annotations
 
 import contextlib
+import mmap
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ from ..ledger.state import Front, State
 from ..store.seam import StoreSeam
 from .compress import compress
 from .index import Index
-from .pack import PackBuilder
+from .pack import PackBuilder, new_buffer
 from .segment import Place, blob_of, build_index, places_of
 
 __all__ = ["Upload", "Uploaded"]
@@ -118,6 +119,7 @@ class Upload:
         self._jobs: deque[tuple[Future[None], int]] = deque()
         self._queued = 0
         self._builder: PackBuilder | None = None
+        self._buffers: list[mmap.mmap] = []
         self._writing: dict[int, int] = {}
         self._idle = threading.Condition(self._lock)
         self._packs: list[_Own] = []
@@ -223,7 +225,8 @@ class Upload:
             while True:
                 builder = self._builder
                 if builder is None:
-                    builder = self._builder = PackBuilder(self._pack_size)
+                    buffer = self._buffers.pop() if self._buffers else new_buffer(self._pack_size)
+                    builder = self._builder = PackBuilder(self._pack_size, buffer)
                 target = builder.reserve(
                     domain,
                     chunk_id,
@@ -263,6 +266,7 @@ class Upload:
         with self._lock:
             self.added_bytes += len(pack.data)
             self._packs.append(_Own(pack.contents, pack.front))
+            self._buffers.append(builder.buffer)
         if self.on_pack is not None and not last:
             self.on_pack()
 
