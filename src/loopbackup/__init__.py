@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import testing as testing
     from .context import acting_as as acting_as
     from .errors import AlreadyExistsError as AlreadyExistsError
+    from .errors import Cancelled as Cancelled
     from .errors import ConflictError as ConflictError
     from .errors import CredentialError as CredentialError
     from .errors import DamagedData as DamagedData
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .errors import PolicyError as PolicyError
     from .errors import RollbackDetected as RollbackDetected
     from .errors import StoreError as StoreError
+    from .progress import Cancel as Cancel
     from .progress import Progress as Progress
     from .terms import Action as Action
     from .terms import Actor as Actor
@@ -48,15 +50,17 @@ if TYPE_CHECKING:
     from .terms import RetentionPlan as RetentionPlan
     from .terms import SnapshotInfo as SnapshotInfo
     from .terms import Subject as Subject
+    from .vault.diff import Change as Change
+    from .vault.diff import Diff as Diff
+    from .vault.entry import Entry as Entry
     from .vault.keys.credentials import Credential as Credential
     from .vault.keys.credentials import KeyFile as KeyFile
     from .vault.keys.credentials import Passphrase as Passphrase
     from .vault.ledgerview import Ledger as Ledger
     from .vault.ledgerview import LedgerEntry as LedgerEntry
     from .vault.snapshot import BackupReport as BackupReport
-    from .vault.snapshot import Diff as Diff
-    from .vault.snapshot import Entry as Entry
     from .vault.snapshot import Snapshot as Snapshot
+    from .vault.snapshot import Version as Version
     from .vault.source.items import Bytes as Bytes
     from .vault.source.items import Item as Item
     from .vault.source.subjects import subject_from_path as subject_from_path
@@ -69,6 +73,11 @@ if TYPE_CHECKING:
     from .vault.store.protocol import check_range as check_range
     from .vault.vault import Vault as Vault
     from .vault.verbs.check import CheckReport as CheckReport
+    from .vault.verbs.holdings import Held as Held
+    from .vault.verbs.holdings import Holdings as Holdings
+    from .vault.verbs.info import Info as Info
+    from .vault.verbs.info import Series as Series
+    from .vault.verbs.info import SlotInfo as SlotInfo
     from .vault.verbs.prune import Pruned as Pruned
     from .vault.verbs.restore import Restored as Restored
 
@@ -79,6 +88,9 @@ __all__ = [
     "AlreadyExistsError",
     "BackupReport",
     "Bytes",
+    "Cancel",
+    "Cancelled",
+    "Change",
     "CheckReport",
     "ConflictError",
     "Credential",
@@ -93,10 +105,13 @@ __all__ = [
     "Facts",
     "FormatError",
     "Gate",
+    "Held",
     "Hold",
     "HoldActive",
+    "Holdings",
     "IncompleteBackup",
     "IncompleteRestore",
+    "Info",
     "InputError",
     "InsecureTransport",
     "IntegrityError",
@@ -117,6 +132,8 @@ __all__ = [
     "Restored",
     "RetentionPlan",
     "RollbackDetected",
+    "Series",
+    "SlotInfo",
     "Snapshot",
     "SnapshotInfo",
     "Store",
@@ -125,6 +142,7 @@ __all__ = [
     "StoredObject",
     "Subject",
     "Vault",
+    "Version",
     "acting_as",
     "check_key",
     "check_prefix",
@@ -139,6 +157,7 @@ _HOMES = {
     "context": ("acting_as",),
     "errors": (
         "AlreadyExistsError",
+        "Cancelled",
         "ConflictError",
         "CredentialError",
         "DamagedData",
@@ -159,7 +178,7 @@ _HOMES = {
         "RollbackDetected",
         "StoreError",
     ),
-    "progress": ("Progress",),
+    "progress": ("Cancel", "Progress"),
     "terms": (
         "Action",
         "Actor",
@@ -174,6 +193,8 @@ _HOMES = {
         "SnapshotInfo",
         "Subject",
     ),
+    "vault.diff": ("Change", "Diff"),
+    "vault.entry": ("Entry",),
     "vault.keys.credentials": (
         "Credential",
         "KeyFile",
@@ -185,9 +206,8 @@ _HOMES = {
     ),
     "vault.snapshot": (
         "BackupReport",
-        "Diff",
-        "Entry",
         "Snapshot",
+        "Version",
     ),
     "vault.source.items": (
         "Bytes",
@@ -205,6 +225,8 @@ _HOMES = {
     ),
     "vault.vault": ("Vault",),
     "vault.verbs.check": ("CheckReport",),
+    "vault.verbs.holdings": ("Held", "Holdings"),
+    "vault.verbs.info": ("Info", "Series", "SlotInfo"),
     "vault.verbs.prune": ("Pruned",),
     "vault.verbs.restore": ("Restored",),
 }

@@ -12,6 +12,7 @@ Categories are chosen by what a handler does::
     |-- InsecureTransport                 refused before the first byte
     |-- IncompleteBackup                  committed, but something is missing; ErasedSubject
     |-- IncompleteRestore                 what could be restored is; something could not
+    |-- Cancelled                         the caller asked the verb to stop
     |-- ConflictError                     lost a race; a fresh read and another try is right
     |-- IntegrityError                    never retried; RollbackDetected, DamagedData
     |-- FormatError                       not ours, or NewerFormat
@@ -28,6 +29,7 @@ from typing import Any, ClassVar, cast
 
 __all__ = [
     "AlreadyExistsError",
+    "Cancelled",
     "ConflictError",
     "CredentialError",
     "DamagedData",
@@ -205,6 +207,17 @@ class IncompleteRestore(LoopbackupError):
     def problems(self) -> tuple[Any, ...]:
         """What is missing, one :class:`loopbackup.terms.Problem` each."""
         return tuple(self.context.get("problems", ()))
+
+
+class Cancelled(LoopbackupError):
+    """
+    The verb stopped because its ``cancel`` was set.
+
+    Of a backup nothing is committed, and the next run of it reuses what was
+    uploaded. Of a restore everything written so far stays in the target.
+    """
+
+    default_kind = "cancelled"
 
 
 class ErasedSubject(IncompleteBackup):

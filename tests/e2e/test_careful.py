@@ -13,8 +13,8 @@ from tests.e2e.support import SEED, create, items, new_vault, noise, reopen
 import loopbackup as lb
 from loopbackup.errors import DamagedData, InputError, NotFoundError, PolicyError
 from loopbackup.terms import Actor, AllowAll, Decision, Facts, subject_key
+from loopbackup.vault.content.file import ChunkFile
 from loopbackup.vault.format.entries import Extra
-from loopbackup.vault.snapshot import ChunkFile
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
 
@@ -95,7 +95,8 @@ def test_content_shorter_than_its_entry_is_damage(left: int) -> None:
         domain, node = snapshot._locate("a", None)
         node.chunks = node.chunks[: 32 * left]
 
-        with ChunkFile(vault._session, domain, node) as file, pytest.raises(DamagedData):
+        reader = vault._session.reader
+        with ChunkFile(node, domain, reader, lambda _: None) as file, pytest.raises(DamagedData):
             file.readall()
 
 

@@ -1,1 +1,6 @@
-"""What a vault holds, shown to people as HTML and plots."""
+"""
+Values shown to people: safe text, and HTML for notebooks.
+
+Knows nothing of vaults: whoever has something to show hands over texts. Loads
+nothing, asks nobody.
+"""

@@ -6,19 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .diff import Diff as Diff
+    from .entry import Entry as Entry
     from .ledgerview import Ledger as Ledger
     from .ledgerview import LedgerEntry as LedgerEntry
     from .snapshot import BackupReport as BackupReport
-    from .snapshot import Diff as Diff
-    from .snapshot import Entry as Entry
     from .snapshot import Snapshot as Snapshot
     from .vault import Vault as Vault
 
 __all__ = ["BackupReport", "Diff", "Entry", "Ledger", "LedgerEntry", "Snapshot", "Vault"]
 
 _HOMES = {
+    "diff": ("Diff",),
+    "entry": ("Entry",),
     "ledgerview": ("Ledger", "LedgerEntry"),
-    "snapshot": ("BackupReport", "Diff", "Entry", "Snapshot"),
+    "snapshot": ("BackupReport", "Snapshot"),
     "vault": ("Vault",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -3,90 +3,29 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from attrs import field, frozen
+from attrs import frozen
 
 from ..errors import DamagedData, InputError, NotFoundError
-from ..terms import Action, Actor, Facts, Problem, Subject, SubjectKey, show_subject, subject_key
-from .content.streams import content_ids
-from .format.entries import DIRECTORY, FILE, ITEM, PROBLEM, SYMLINK, Node, tree_order
+from ..show import html, text
+from ..terms import Action, Actor, Facts, Problem, Subject, SubjectKey, subject_key
+from .content.file import ChunkFile
+from .content.listing import FolderReader, below
+from .diff import Diff, compare
+from .entry import Entry, entry_row, raw_path, to_entry, type_of
+from .folders import Streams, Walked, list_folder, walk_folders
+from .format.entries import DIRECTORY, FILE, ITEM, Node
 from .keys.domains import Domain
 from .source.patterns import Patterns
-from .verbs.look import Described, require_live
+from .verbs.look import Described, pick, require_live
 from .verbs.restore import streams_of
 from .verbs.session import Session, to_datetime
 
-if TYPE_CHECKING:
-    from .content.streams import StreamReader
-
-__all__ = ["BackupReport", "Diff", "Entry", "Snapshot"]
-
-_TYPES = {DIRECTORY: "directory", SYMLINK: "link", FILE: "file", ITEM: "item", PROBLEM: "missing"}
-
-
-@frozen
-class Entry:
-    """
-    One entry of a snapshot.
-
-    ``type`` is ``file``, ``item``, ``directory``, ``link``, ``special`` or
-    ``missing``; the last could not be read, and ``problem`` says why.
-    """
-
-    path: str
-    """Undecodable bytes as surrogates (``os.fsdecode``)."""
-    raw_path: bytes
-    type: str
-    size_bytes: int
-    modified_at: datetime | None
-    """Aware UTC; None for an item whose time is not known."""
-    subject: Subject | None = None
-    mode: int = 0
-    version: str | None = None
-    meta: Mapping[str, str] = field(factory=dict)
-    problem: str | None = None
-
-    def __str__(self) -> str:
-        when = f"{self.modified_at:%Y-%m-%d %H:%M}" if self.modified_at else " " * 16
-        return f"{self.size_bytes:>12,}  {when}  {self.path}"
-
-
-def to_entry(node: Node, domain: Domain) -> Entry:
-    """Show a node to a user."""
-    extra = node.extra
-    return Entry(
-        node.path.decode("utf-8", "surrogateescape"),
-        node.path,
-        _TYPES.get(node.kind, "special"),
-        node.size,
-        to_datetime(node.mtime_ns // 1000) if node.mtime_ns or node.kind == FILE else None,
-        show_subject(domain.subject),
-        node.mode,
-        extra.version if extra else None,
-        (extra.meta if extra else None) or {},
-        extra.problem if extra else None,
-    )
-
-
-@frozen
-class Diff:
-    """What differs between two snapshots, each in tree order."""
-
-    added: tuple[Entry, ...] = ()
-    removed: tuple[Entry, ...] = ()
-    changed: tuple[Entry, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.changed)
-
-    def __str__(self) -> str:
-        return (
-            f"{len(self.added):,} added, {len(self.removed):,} removed, "
-            f"{len(self.changed):,} changed"
-        )
+__all__ = ["BackupReport", "Snapshot", "Version"]
 
 
 @frozen
@@ -120,6 +59,23 @@ class BackupReport:
             f"{self.seconds:.1f} s"
         )
         return text + (f", {self.missing:,} problems" if self.missing else "")
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("entries", f"{self.files:,}, of which {self.unchanged:,} files unchanged"),
+            ("read", text.size(self.bytes_read)),
+            ("added", text.size(self.bytes_added)),
+            ("subjects", f"{self.subjects:,}"),
+            ("without subject", f"{self.without_subject:,}"),
+            ("missing", f"{self.missing:,}"),
+            ("time", f"{self.seconds:.1f} s"),
+        ]
+        rows = [
+            (os.fsdecode(problem.path or b""), problem.kind, problem.message)
+            for problem in self.problems[: html.MAX_ROWS]
+        ]
+        table = html.Table("problems", ("Path", "Kind", "Message"), rows, len(self.problems))
+        return html.card("Backup", facts, *([table] if rows else []))
 
 
 class Snapshot:
@@ -190,9 +146,21 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return (
-            f"<Snapshot {self.id[:8]} {self.name!r} {self.created_at:%Y-%m-%d %H:%M} UTC, "
-            f"{self._described.body.entries:,} entries, {self.size_bytes / 1e6:,.1f} MB>"
+            f"<Snapshot {self.id[:8]} {self.name!r} {text.moment(self.created_at)}, "
+            f"{self._described.body.entries:,} entries, {text.size(self.size_bytes)}>"
         )
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("id", self.id),
+            ("made", text.moment(self.created_at)),
+            ("entries", f"{self._described.body.entries:,}"),
+            ("size", text.size(self.size_bytes)),
+            ("backup", str(self.report)),
+        ]
+        facts += [("category", self.category)] if self.category is not None else []
+        facts += [(f"tag {key}", value) for key, value in sorted(self.tags.items())]
+        return html.card(f"Snapshot {self.name}", facts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and other.id == self.id
@@ -212,15 +180,16 @@ class Snapshot:
         self._session.looked(self._actor)
         return key
 
+    def _streams(self, key: SubjectKey | None) -> Streams:
+        return streams_of(self._session, self._described, key)
+
     def _nodes(self, subject: Subject | None = None) -> Iterator[tuple[Domain, Node]]:
-        key = self._begin(subject)
-        for domain, stream in streams_of(self._session, self._described, key):
-            for node in stream:
-                yield domain, node
+        streams = self._streams(self._begin(subject))
+        return ((domain, node) for domain, stream in streams for node in stream)
 
     def ls(
         self,
-        path: str | bytes = "",
+        path: str | bytes | os.PathLike[str] = "",
         *,
         recursive: bool = False,
         subject: Subject | None = None,
@@ -228,37 +197,73 @@ class Snapshot:
         """
         Yield what lies in a folder of the snapshot, the root by default.
 
-        With *subject* only what is about it.
-
-        Cost: reads the entry streams; no content.
+        Domain by domain: what is about nobody first. Without *recursive* also
+        the folders that exist only because something lies in them, last. With
+        *subject* only what is about it.
 
         Raises:
             NotFoundError: There is nothing at *path*, or nothing of *subject*,
                 or the snapshot was forgotten.
+            InputError: *path* is none.
+
+        Cost: reads the parts of the entry streams that cover the folder; no content.
         """
-        folder = _raw(path).strip(b"/")
-        prefix = folder + b"/" if folder else b""
+        folder, key = raw_path(path), self._begin(subject)
+        if recursive:
+            return self._below(folder, key)
+        return list_folder(self._streams(key), folder)
+
+    def _below(self, folder: bytes, key: SubjectKey | None) -> Iterator[Entry]:
         found = not folder
-        for domain, node in self._nodes(subject):
-            if node.path == folder:
+        for domain, stream in self._streams(key):
+            for node in below(stream, folder):
                 found = True
-                if node.kind != DIRECTORY:
-                    yield to_entry(node, domain)
-            elif node.path.startswith(prefix):
-                found = True
-                if recursive or b"/" not in node.path[len(prefix) :]:
+                if node.path != folder or node.kind != DIRECTORY:
                     yield to_entry(node, domain)
         if not found:
             raise NotFoundError("there is nothing at that path", kind="path", path=folder)
 
-    def find(self, pattern: str) -> Iterator[Entry]:
-        """Yield the entries that a gitignore pattern matches."""
-        patterns = Patterns([pattern])
-        for domain, node in self._nodes():
-            if patterns.matches(node.path, is_dir=node.kind == DIRECTORY):
-                yield to_entry(node, domain)
+    def walk(
+        self, path: str | bytes | os.PathLike[str] = "", *, subject: Subject | None = None
+    ) -> Iterator[Walked]:
+        """
+        Walk a folder and all folders below it, as :func:`os.walk` does from the top.
 
-    def entry(self, path: str | bytes, *, subject: Subject | None = None) -> Entry:
+        Yields:
+            (path of a folder, the folders in it, everything else in it); both
+            lists hold entries, by name. Folders that are taken out of the list
+            are not entered.
+
+        Raises:
+            NotFoundError, InputError: As :meth:`ls`.
+
+        Cost: reads each part of the entry streams about once. Memory: about
+        1 kB for each subject of the snapshot.
+        """
+        folder, key = raw_path(path), self._begin(subject)
+        return walk_folders(self._streams(key), folder)
+
+    def find(self, pattern: str, *, subject: Subject | None = None) -> Iterator[Entry]:
+        """
+        Yield the entries that a gitignore pattern matches.
+
+        What lies in a folder that matches is found with it.
+
+        Raises:
+            InputError: The pattern is none, or can match nothing.
+
+        Cost: reads all entry streams, of one subject those of the subject.
+        """
+        patterns = Patterns([pattern])
+        return (
+            to_entry(node, domain)
+            for domain, node in self._nodes(subject)
+            if patterns.matches(node.path, is_dir=node.kind == DIRECTORY)
+        )
+
+    def entry(
+        self, path: str | bytes | os.PathLike[str], *, subject: Subject | None = None
+    ) -> Entry:
         """
         Give one entry; without *subject* the one about nobody, or the only one.
 
@@ -269,14 +274,17 @@ class Snapshot:
         domain, node = self._locate(path, subject)
         return to_entry(node, domain)
 
-    def _locate(self, path: str | bytes, subject: Subject | None) -> tuple[Domain, Node]:
-        raw, key = _raw(path), self._begin(subject)
+    def _locate(
+        self, path: str | bytes | os.PathLike[str], subject: Subject | None
+    ) -> tuple[Domain, Node]:
+        raw, key = raw_path(path), self._begin(subject)
+        reader = FolderReader()
         damaged: list[DamagedData] = []
         found: list[tuple[Domain, Node]] = []
         streams = streams_of(self._session, self._described, key, on_damage=damaged.append)
         for domain, stream in streams:
             try:
-                node = _find(stream, raw)
+                node = reader.find(stream, raw)
             except DamagedData as exc:
                 damaged.append(exc)
                 continue
@@ -287,17 +295,16 @@ class Snapshot:
         if not found and damaged:
             # What was asked for may have been in what cannot be read.
             raise damaged[0]
-        if not found:
-            raise NotFoundError("there is no entry at that path", kind="path", path=raw)
-        if len(found) > 1 and found[-1][0].subject != key:
-            raise InputError("several subjects have an entry at that path; say whose: subject=")
-        return found[-1]
+        return pick(found, key)
 
-    def open(self, path: str | bytes, *, subject: Subject | None = None) -> BinaryIO:
+    def open(
+        self, path: str | bytes | os.PathLike[str], *, subject: Subject | None = None
+    ) -> BinaryIO:
         """
         Open the content of a file or an item for reading; *subject* as for :meth:`entry`.
 
-        Seekable; reads only the chunks that are asked for, each verified.
+        Seekable; reads only the chunks that are asked for, each verified. Holes
+        of a sparse file read as zeros and cost nothing.
 
         Raises:
             NotFoundError: There is no entry at *path*, or the snapshot was forgotten.
@@ -306,10 +313,16 @@ class Snapshot:
         """
         domain, node = self._locate(path, subject)
         if node.kind not in (FILE, ITEM):
-            raise InputError(f"only files and items can be opened, not a {_TYPES.get(node.kind)}")
+            raise InputError(f"only files and items can be opened, not a {type_of(node)}")
         if node.extra is not None and node.extra.problem == "lost":
             raise DamagedData("the content was lost before the snapshot was committed", kind="lost")
-        return io.BufferedReader(ChunkFile(self._session, domain, node), 64 << 10)
+        session = self._session
+
+        def length_of(chunk_id: bytes) -> int | None:
+            place = session.index.find(domain, chunk_id, session.log.state)
+            return None if place is None else place.length
+
+        return io.BufferedReader(ChunkFile(node, domain, session.reader, length_of), 64 << 10)
 
     def diff(self, other: Snapshot) -> Diff:
         """
@@ -317,113 +330,48 @@ class Snapshot:
 
         Returns:
             What is in this one and not in *other* (added), the other way round
-            (removed), and what differs in content or metadata (changed; as in
-            this one). What moved to another subject is removed and added.
+            (removed), what differs in content or metadata (changes, changed),
+            and what is at another path with the same content (renamed). What
+            moved to another subject is removed and added.
 
         Raises:
             InputError: *other* is of another vault.
+            NotFoundError: One of them was forgotten.
 
-        Cost: reads the entry streams of both; memory for the entries of one.
+        Cost: reads the parts of the entry streams that not both have; memory
+        for what differs.
         """
+        if not isinstance(other, Snapshot):
+            raise InputError(f"a snapshot is compared with another, not {type(other).__name__}")
         if other._session.header.vault_id != self._session.header.vault_id:
             raise InputError("only snapshots of one vault can be compared")
-        before = {(domain.id, node.path): (domain, node) for domain, node in other._nodes()}
-        added, changed = [], []
-        for domain, node in self._nodes():
-            old = before.pop((domain.id, node.path), None)
-            if old is None:
-                added.append(to_entry(node, domain))
-            elif _differs(node, old[1]):
-                changed.append(to_entry(node, domain))
-        removed = [to_entry(node, domain) for domain, node in before.values()]
-        return Diff(*(tuple(sorted(part, key=_order)) for part in (added, removed, changed)))
+        other._begin(None)
+        self._begin(None)
+        return compare(self._session, other._described, self._described)
 
 
-def _order(entry: Entry) -> bytes:
-    return tree_order(entry.raw_path)
+@frozen(repr=False)
+class Version:
+    """One state of an entry: content and metadata, and the snapshots that have it."""
 
+    snapshot: Snapshot
+    """The newest that has this state."""
+    entry: Entry
+    first: Snapshot
+    """The oldest that has it."""
+    count: int
+    """How many have it."""
 
-def _raw(path: str | bytes) -> bytes:
-    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    def __str__(self) -> str:
+        made = self.first.created_at
+        return f"{self.snapshot.id[:8]}  since {made:%Y-%m-%d %H:%M}  {self.entry}"
 
+    def __repr__(self) -> str:
+        return f"<Version {self.snapshot.id[:8]}, {self.count:,} snapshots, {self.entry!r}>"
 
-def _find(stream: StreamReader, raw: bytes) -> Node | None:
-    from .content.streams import Cursor
-
-    return Cursor(stream).find(raw)
-
-
-def _differs(node: Node, old: Node) -> bool:
-    mine, theirs = (
-        (n.kind, n.mode, n.uid, n.gid, n.mtime_ns, n.size, n.chunks, n.extra) for n in (node, old)
-    )
-    return mine != theirs
-
-
-class ChunkFile(io.RawIOBase):
-    """The content of one entry as a raw file; one chunk is held at a time."""
-
-    def __init__(self, session: Session, domain: Domain, node: Node) -> None:
-        self._session = session
-        self._domain = domain
-        self._ids = list(content_ids(node, domain, session.reader))
-        self._size = node.size
-        self._at = 0
-        self._starts: list[int] = [0]
-        self._held: tuple[int, bytes | memoryview] = (-1, b"")
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def tell(self) -> int:
-        """Give the position in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a position; beyond the end reads give nothing."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError("negative position")
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
-        """Read from the chunk at the position."""
-        if self._at >= self._size or not len(buffer):
-            return 0
-        if not self._ids:
-            raise DamagedData("an entry names no content, but has a size")
-        number = self._chunk_at(self._at)
-        data = self._chunk(number)
-        start = self._at - self._starts[number]
-        part = memoryview(data)[start : start + min(len(buffer), self._size - self._at)]
-        if not part:
-            # An end before the end would pass for a shorter file.
-            raise DamagedData("the chunks of an entry are shorter than the entry")
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
-
-    def _chunk_at(self, position: int) -> int:
-        """Find the chunk of a position; lengths come from the index, not from the data."""
-        while self._starts[-1] <= position and len(self._starts) <= len(self._ids):
-            chunk_id = self._ids[len(self._starts) - 1]
-            state = self._session.log.state
-            place = self._session.index.find(self._domain, chunk_id, state)
-            length = place.length if place else len(self._chunk(len(self._starts) - 1))
-            self._starts.append(self._starts[-1] + length)
-        number = len(self._starts) - 2
-        while self._starts[number] > position:
-            number -= 1
-        return number
-
-    def _chunk(self, number: int) -> bytes | memoryview:
-        if self._held[0] != number:
-            data = self._session.reader.read(self._domain, self._ids[number])
-            self._held = (number, data)
-        return self._held[1]
+    def _repr_html_(self) -> str:
+        names = ("type", "size", "modified", "subject")
+        facts = list(zip(names, entry_row(self.entry)[1:], strict=True))
+        facts.append(("newest", f"{self.snapshot.id[:8]} {text.moment(self.snapshot.created_at)}"))
+        facts.append(("oldest", f"{self.first.id[:8]} {text.moment(self.first.created_at)}"))
+        return html.card(self.entry.path, [*facts, ("in", f"{self.count:,} snapshots")])

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ..context import current_actor
-from ..errors import IncompleteBackup, InputError, NotFoundError
-from ..progress import ProgressLike, Reporter
-from ..terms import Action, Actor, Subject, subject_key
+from ..errors import IncompleteBackup, InputError
+from ..progress import CancelLike, ProgressLike, Reporter
+from ..show import html, text
+from ..terms import Actor, Subject, subject_key
 from .format.snapshot import check_labels
 from .keys.credentials import Credential
 from .ledgerview import Ledger
+from .looking import Looking
 from .snapshot import Snapshot
 from .source import Item, open_source
 from .source.subjects import SubjectRule
@@ -24,11 +25,12 @@ from .target import Overwrite
 from .verbs.backup import BackupJob, run_backup
 from .verbs.check import CheckReport, run_check
 from .verbs.forget import run_forget
+from .verbs.info import head_of
 from .verbs.lifecycle import create_vault, default_state_dir, open_vault, system_clock
-from .verbs.look import Described, describe_all
+from .verbs.look import latest
 from .verbs.prune import Pruned, run_prune
 from .verbs.restore import Restored, RestoreJob, run_restore
-from .verbs.session import UNNAMED, Session
+from .verbs.session import Session, to_datetime
 
 __all__ = ["Vault"]
 
@@ -45,7 +47,7 @@ class _Default:
 _DEFAULT: Any = _Default()
 
 
-class Vault:
+class Vault(Looking):
     """
     An open vault. Thread-safe; a context manager; not picklable.
 
@@ -54,8 +56,7 @@ class Vault:
     """
 
     def __init__(self, session: Session, actor: Actor | None, *, owner: bool = True) -> None:
-        self._session = session
-        self._actor_given = actor
+        super().__init__(session, actor)
         self._owner = owner
 
     # ---- opening and closing
@@ -190,13 +191,21 @@ class Vault:
         state = self._session.log.state
         return f"<Vault {self.id[:8]} at {self.url}, {len(state.snapshots):,} snapshots>"
 
+    def _repr_html_(self) -> str:
+        # What is in memory: showing a vault asks nobody.
+        state = self._session.log.state
+        facts = [
+            ("id", self.id),
+            ("url", self.url),
+            ("snapshots", f"{len(state.snapshots):,}"),
+            ("ledger", f"{state.size:,} records, {self.freshness}"),
+            ("newest record", text.moment(to_datetime(state.at_us))),
+        ]
+        return html.card(f"Vault {self.id[:8]}", facts)
+
     def acting_as(self, actor: Actor) -> Self:
         """Give a view of the same open vault in which *actor* acts."""
         return type(self)(self._session, actor, owner=False)
-
-    @property
-    def _actor(self) -> Actor:
-        return current_actor() or self._actor_given or UNNAMED
 
     # ---- what it is
 
@@ -218,8 +227,7 @@ class Vault:
     @property
     def head(self) -> str:
         """The ledger's size and Merkle tree head, to be kept elsewhere and given to ``open``."""
-        state = self._session.log.state
-        return f"{state.size}:{state.tree.head().hex()}"
+        return head_of(self._session)
 
     @property
     def freshness(self) -> Literal["fresh", "unknown"]:
@@ -249,6 +257,7 @@ class Vault:
         errors: Literal["raise", "report"] = "raise",
         dry_run: bool = False,
         progress: ProgressLike = False,
+        cancel: CancelLike | None = None,
         executor: Executor | None = None,
     ) -> Snapshot:
         """
@@ -269,7 +278,12 @@ class Vault:
             errors: What to do when something is missing: raise after the
                 commit, or return with ``snapshot.report.problems``.
             dry_run: Read and count, store nothing.
-            progress: True for a line on stderr, or a function.
+            progress: True for a line on stderr, a function of a
+                :class:`loopbackup.Progress`, a tqdm bar or class, a rich
+                ``Progress``, an fsspec ``Callback``. What it raises ends the
+                run and comes out as it is; nothing is committed then.
+            cancel: A :class:`loopbackup.Cancel` or a ``threading.Event``; once
+                it is set the run stops at the next entry, or within a long file.
             executor: Runs compression and uploads instead of this vault's threads.
 
         Raises:
@@ -280,6 +294,7 @@ class Vault:
             PolicyError: Refused; nothing was read.
             StoreError: The store failed; nothing is committed, and the next
                 run takes over what was uploaded.
+            Cancelled: *cancel* was set; nothing is committed, as above.
             ConflictError: Run it again; nothing is lost.
 
         Memory: flat in the size of the source.
@@ -317,7 +332,9 @@ class Vault:
             dry_run=dry_run,
             executor=executor,
         )
-        done = run_backup(self._session, job, Reporter("backup", progress))
+        with Reporter("backup", progress, cancel) as reporter:
+            self._expect(reporter, series)
+            done = run_backup(self._session, job, reporter)
         snapshot = Snapshot(self._session, done.described, self._actor, done.problems)
         if errors == "raise" and not snapshot.report.ok:
             raise IncompleteBackup(_incomplete(snapshot), snapshot=snapshot, problems=done.problems)
@@ -335,6 +352,7 @@ class Vault:
         overwrite: Overwrite = "never",
         dry_run: bool = False,
         progress: ProgressLike = False,
+        cancel: CancelLike | None = None,
     ) -> Restored:
         """
         Restore a snapshot, or a part of it, into a folder or an fsspec URL.
@@ -350,6 +368,7 @@ class Vault:
                 replaced if ``"changed"``, or ``"always"``.
             dry_run: Count, write nothing.
             progress: As for :meth:`backup`.
+            cancel: As for :meth:`backup`; what is written by then stays.
 
         Returns:
             Counts, and problems that cost no content (such as owners that only
@@ -358,6 +377,7 @@ class Vault:
         Raises:
             DamagedData: Some content is damaged; everything else is restored.
             IncompleteRestore: Some entries could not be written.
+            Cancelled: *cancel* was set.
             NotFoundError: No such snapshot, or nothing of *subject* in it.
         """
         job = RestoreJob(
@@ -371,7 +391,17 @@ class Vault:
             options=target_options,
             dry_run=dry_run,
         )
-        return run_restore(self._session, job, Reporter("restore", progress))
+        with Reporter("restore", progress, cancel) as reporter:
+            if not (include or exclude or subject):
+                body = job.snapshot.body
+                reporter.expect(files=body.entries, size_bytes=body.size)
+            return run_restore(self._session, job, reporter)
+
+    def _expect(self, reporter: Reporter, series: str) -> None:
+        """Guess what a backup has to do from the last snapshot of its series, if anybody looks."""
+        last = latest(self._session, series) if reporter.wants_totals else None
+        if last is not None:
+            reporter.expect(files=last.body.entries, estimated=True)
 
     def forget(self, snapshot: Snapshot | str, *, reason: str) -> None:
         """
@@ -412,74 +442,6 @@ class Vault:
         """
         self._session.check_open()
         return run_check(self._session, self._actor, share=float(data))
-
-    # ---- looking
-
-    def snapshots(
-        self,
-        *,
-        name: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[Snapshot]:
-        """List live snapshots, newest first; *since* and *until* are aware and inclusive."""
-        self._session.begin(Action.READ, self._actor)
-        wanted = (tags or {}).items()
-        return [
-            snapshot
-            for snapshot in map(self._show, describe_all(self._session))
-            if (name is None or snapshot.name == name)
-            and wanted <= snapshot.tags.items()
-            and (since is None or snapshot.created_at >= _aware(since))
-            and (until is None or snapshot.created_at <= _aware(until))
-        ]
-
-    def snapshot(
-        self, ref: str = "latest", *, name: str | None = None, at: datetime | None = None
-    ) -> Snapshot:
-        """
-        Give one snapshot: the latest, the latest not after *at*, or by its id.
-
-        Args:
-            ref: ``"latest"``, or the beginning of an id.
-            name: The series; needed for ``"latest"`` where there are several.
-            at: Aware instant.
-
-        Raises:
-            NotFoundError: There is none.
-            InputError: Several fit.
-        """
-        if not ref:
-            raise InputError('a snapshot is named by "latest" or by what its id begins with')
-        found = self.snapshots(name=name, until=at)
-        if ref != "latest":
-            found = [s for s in found if s.id.startswith(ref.lower())]
-            if len(found) > 1:
-                raise InputError(f"{len(found)} snapshots begin with {ref}; give more of the id")
-        if not found:
-            raise NotFoundError("there is no such snapshot", kind="snapshot")
-        series = sorted({snapshot.name for snapshot in found})
-        if ref == "latest" and len(series) > 1:
-            shown = ", ".join(repr(s) for s in series[:10])
-            raise InputError(f"the vault holds several series; name one: {shown}", names=series)
-        return found[0]
-
-    def _show(self, described: Described) -> Snapshot:
-        return Snapshot(self._session, described, self._actor)
-
-    def _described(self, snapshot: Snapshot | str) -> Described:
-        if isinstance(snapshot, str):
-            snapshot = self.snapshot(snapshot)
-        if snapshot._session is not self._session:
-            raise InputError("the snapshot is of another open vault; give its id instead")
-        return snapshot._described
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise InputError("a time needs a zone: datetime(..., tzinfo=UTC)")
-    return moment.astimezone(UTC)
 
 
 def _incomplete(snapshot: Snapshot) -> str:

@@ -161,8 +161,33 @@ class StreamReader:
         """Give the number of the chunk that *path* is in, if it is in any."""
         if self.firsts is None:
             return 0
-        keys = self.firsts
-        return max(0, bisect_right(keys, tree_order(path), key=tree_order) - 1)
+        return self._chunk_of(tree_order(path))
+
+    def _chunk_of(self, key: bytes) -> int:
+        """Give the number of the chunk in which the first entry not before *key* may be."""
+        if self.firsts is None:
+            return 0
+        return max(0, bisect_right(self.firsts, key, key=tree_order) - 1)
+
+    def past(self, path: bytes) -> int:
+        """Give the number of the first chunk that may hold what comes after all below *path*."""
+        return self._chunk_of(_after(path))
+
+    def span(self, path: bytes) -> range:
+        """
+        Give the numbers of the chunks that may hold *path* and what lies below it.
+
+        All of them for the empty path, and where the stream has no list.
+        """
+        if not path or self.firsts is None:
+            return range(len(self.chunks))
+        end = bisect_left(self.firsts, _after(path), key=tree_order)
+        return range(self.covering(path), end)
+
+
+def _after(path: bytes) -> bytes:
+    """Give the key right behind everything below *path*: "/" is NUL in tree order."""
+    return tree_order(path) + b"\1"
 
 
 class Cursor:

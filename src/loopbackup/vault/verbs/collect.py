@@ -276,11 +276,11 @@ class Collector:
             if filled <= self._small:
                 node.chunks = self._store_small(domain, node.uid, bytes(view[:filled]))
                 node.size = filled
+                self._reporter.advance(size_bytes=filled)
             else:
                 ids, node.size = self._store_large(domain, reader, filled)
                 self._name_chunks(domain, node, ids)
             self.result.bytes_read += node.size
-            self._reporter.advance(size_bytes=node.size)
             return reader.changed()
 
     def _store_small(self, domain: Domain, group: int, data: bytes) -> bytes:
@@ -325,6 +325,7 @@ class Collector:
                     self._upload.put(domain, chunk_id, bytes(piece))
                 start = end
             total += start
+            self._reporter.advance(size_bytes=start)
             rest = filled - start
             view[:rest] = bytes(view[start:filled])
             filled = rest

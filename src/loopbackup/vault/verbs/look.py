@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from ...errors import DamagedData, NewerFormat, NotFoundError
+from ...errors import DamagedData, InputError, NewerFormat, NotFoundError
 from ...logs import get_logger
+from ...terms import SubjectKey
 from ..content.streams import StreamReader, TableReader
 from ..format import codec
+from ..format.entries import Node
 from ..format.snapshot import Report, SnapshotBody, SnapshotRoot
 from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord
@@ -20,6 +22,7 @@ __all__ = [
     "describe",
     "describe_all",
     "latest",
+    "pick",
     "read_root",
     "read_table",
     "require_live",
@@ -142,3 +145,21 @@ def streams(session: Session, record: SnapshotRecord) -> Iterator[tuple[Domain, 
         except NotFoundError:
             continue
         yield domain, StreamReader(domain, row, session.reader)
+
+
+def pick(found: list[tuple[Domain, Node]], subject: SubjectKey | None) -> tuple[Domain, Node]:
+    """
+    Choose among the entries of one path: the one of *subject* (None: nobody's), or the only one.
+
+    Raises:
+        NotFoundError: There is none.
+        InputError: Several subjects have one, and none of them is *subject*.
+    """
+    for domain, node in found:
+        if domain.subject == subject:
+            return domain, node
+    if not found:
+        raise NotFoundError("there is no entry at that path", kind="path")
+    if len(found) > 1:
+        raise InputError("several subjects have an entry at that path; say whose: subject=")
+    return found[0]

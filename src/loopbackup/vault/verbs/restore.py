@@ -368,4 +368,5 @@ class _Run:
 
     def _pieces(self, domain: Domain, node: Node) -> Iterator[bytes | memoryview]:
         for chunk_id in content_ids(node, domain, self.session.reader):
+            self.reporter.check()
             yield self.session.reader.read(domain, chunk_id)
