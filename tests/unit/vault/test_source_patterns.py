@@ -84,3 +84,55 @@ def test_pattern_that_cannot_work_is_refused(patterns: Any) -> None:
     """What gitignore would pass over in silence is an error of the caller."""
     with pytest.raises(InputError):
         Patterns(exclude=patterns)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched", "not_matched"),
+    [
+        ("[[]a]", ["[a]"], ["a", "a]", "\\[a]"]),
+        ("[[ab]", ["[", "a", "b"], ["[a", "c"]),
+        ("[![]", ["a", "]"], ["["]),
+        ("[a&&b]", ["a", "b", "&"], ["&&", "c"]),
+        ("[a||b]", ["a", "b", "|"], ["c"]),
+        ("[!a~~]", ["b"], ["a", "~"]),
+        ("[][]", ["]", "["], ["a"]),
+        ("[[0-9-]", ["[", "5", "-"], ["a"]),
+        ("[--0]", ["-", ".", "0"], ["1", ","]),
+    ],
+)
+def test_a_set_of_characters_is_no_set_algebra(
+    pattern: str, matched: list[str], not_matched: list[str]
+) -> None:
+    """What a regular expression would warn of means what it means to gitignore."""
+    patterns = Patterns([pattern])
+
+    assert all(patterns.matches(name.encode(), is_dir=False) for name in matched)
+    assert not any(patterns.matches(name.encode(), is_dir=False) for name in not_matched)
+
+
+@pytest.mark.parametrize("pattern", ["[[:alpha:]]", "[a[:digit:]]", "[[--]", "[[^]", "[z-a]"])
+def test_a_set_that_would_mean_something_else_is_refused(pattern: str) -> None:
+    """Nothing is matched by accident where one language has no word for another's."""
+    with pytest.raises(InputError):
+        Patterns([pattern])
+
+
+@given(st.text(alphabet="[]!^-&~|a\\*?/z:b.", min_size=1, max_size=10))
+def test_every_pattern_works_or_is_refused(pattern: str) -> None:
+    """Warnings are errors here, so neither those nor errors of ``re`` get out."""
+    try:
+        patterns = Patterns([pattern])
+    except InputError:
+        return
+
+    patterns.matches(b"a/b", is_dir=False)
+
+
+@given(st.text(alphabet="[&~|abz", min_size=1, max_size=5), st.sampled_from("[]&~|abzc-"))
+def test_a_set_holds_the_characters_that_stand_in_it(inside: str, character: str) -> None:
+    """Rewriting a set changes nothing of what is in it."""
+    patterns = Patterns([f"x[{inside}]"])
+
+    found = patterns.matches(b"x" + character.encode(), is_dir=False)
+
+    assert found is (character in inside)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathspec import GitIgnoreSpec
 
 from ...errors import InputError
+from .brackets import tame_brackets
 
 __all__ = ["Patterns"]
 
@@ -53,11 +54,15 @@ def _text(path: bytes, *, is_dir: bool) -> str:
 def _compile(patterns: Iterable[str], what: str) -> GitIgnoreSpec | None:
     if isinstance(patterns, (str, bytes)):
         raise InputError(f"{what} is a list of patterns: {what}=[...]")
-    lines = list(patterns)
-    for line in lines:
+    lines = []
+    for line in patterns:
         if not isinstance(line, str):
             raise InputError(f"a pattern in {what} is text, not {type(line).__name__}")
-        _check(line, what)
+        try:
+            lines.append(tame_brackets(line))
+        except ValueError as exc:
+            raise InputError(f"a pattern in {what} is invalid: {exc}", pattern=line) from None
+        _check(lines[-1], what)
     return GitIgnoreSpec.from_lines(lines) if lines else None
 
 
