@@ -32,7 +32,8 @@ class Held:
     def __str__(self) -> str:
         when = f"{self.created_at:%Y-%m-%d %H:%M}"
         size = text.size(self.size_bytes)
-        return f"{self.snapshot[:8]}  {when}  {self.entries:>9,} entries  {size:>10}  {self.name}"
+        name = text.plain(self.name)
+        return f"{self.snapshot[:8]}  {when}  {self.entries:>9,} entries  {size:>10}  {name}"
 
 
 @frozen(repr=False)
