@@ -259,16 +259,17 @@ def _view_of(show: ProgressLike) -> _View | None:
         return None
     if show is True:
         return _Line()
-    if isinstance(show, type) and _has(show, "update", "close", "refresh"):
-        return _Tqdm(show, made_here=True)
-    if not isinstance(show, type):
-        if _has(show, "add_task", "update", "start_task"):
-            return _Rich(show)
-        if _has(show, "set_size", "absolute_update"):
-            return _Fsspec(show)
-        if _has(show, "update", "refresh", "n", "total"):
-            return _Tqdm(show, made_here=False)
-    if callable(show) and not isinstance(show, type):
+    if isinstance(show, type):
+        if _has(show, "update", "refresh", "close"):
+            return _Tqdm(show, made_here=True)
+    # The methods of its class: an fsspec Callback has every attribute that it is asked for.
+    elif _has(type(show), "set_size", "absolute_update"):
+        return _Fsspec(show)
+    elif _has(type(show), "add_task", "update"):
+        return _Rich(show)
+    elif _has(type(show), "update", "refresh", "close") and _has(show, "n", "total"):
+        return _Tqdm(show, made_here=False)
+    elif callable(show):
         return _Function(show)
     raise InputError(
         "progress is True, a function, a tqdm bar or class, a rich Progress or an fsspec "

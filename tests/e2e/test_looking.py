@@ -585,11 +585,11 @@ def test_info_says_what_a_vault_is(tmp_path: Path) -> None:
 
 def test_times_without_a_zone_and_references_that_are_none_are_refused() -> None:
     """Also values of another type."""
-    naive: Any = datetime(2026, 1, 1)  # noqa: DTZ001
+    moments: list[Any] = [datetime(2026, 1, 1), "2026-01-01", 5]  # noqa: DTZ001
     with new_vault() as vault:
         vault.backup(items({"a": b"1"}), name="n")
 
-        for moment in (naive, "2026-01-01", 5):
+        for moment in moments:
             with pytest.raises(InputError):
                 vault.snapshots(since=moment)
             with pytest.raises(InputError):
