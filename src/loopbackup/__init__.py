@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .terms import Subject as Subject
     from .vault.diff import Change as Change
     from .vault.diff import Diff as Diff
+    from .vault.entry import Entries as Entries
     from .vault.entry import Entry as Entry
     from .vault.keys.credentials import Credential as Credential
     from .vault.keys.credentials import KeyFile as KeyFile
@@ -98,6 +99,7 @@ __all__ = [
     "DamagedData",
     "Decision",
     "Diff",
+    "Entries",
     "Entry",
     "ErasedSubject",
     "ErasureIncomplete",
@@ -194,7 +196,7 @@ _HOMES = {
         "Subject",
     ),
     "vault.diff": ("Change", "Diff"),
-    "vault.entry": ("Entry",),
+    "vault.entry": ("Entries", "Entry"),
     "vault.keys.credentials": (
         "Credential",
         "KeyFile",

@@ -522,6 +522,21 @@ def test_what_is_forgotten_is_stored_until_it_is_pruned() -> None:
         assert not pruned
 
 
+def test_a_tenants_forgotten_people_are_stored_until_they_are_pruned() -> None:
+    """Also of people who are in no snapshot any more."""
+    with new_vault(grace_s=0) as vault:
+        mail = items({"a": noise(5000, "a")}, subject=("acme", "user-1"))
+        snapshot = vault.backup(mail, name="n")
+        vault.forget(snapshot, reason="test")
+
+        held = vault.holdings("acme")
+        vault.prune()
+
+        assert (held.snapshots, held.subjects) == ((), 1)
+        assert held.stored_bytes > 5000
+        assert not vault.holdings("acme")
+
+
 def test_holdings_that_cannot_be_looked_into_are_no_nothing() -> None:
     """A damaged snapshot is named: there may be more."""
     with new_vault() as vault:
@@ -620,6 +635,7 @@ def test_nothing_that_people_see_is_driven_by_names() -> None:
             new.report,
             new.diff(old),
             next(new.ls()),
+            lb.Entries(new.ls(recursive=True)),
             vault.versions(HOSTILE)[0],
             vault.holdings(HOSTILE),
         ]
@@ -649,12 +665,14 @@ def test_to_show_something_asks_nobody() -> None:
             vault.versions("a")[0],
             vault.holdings("user-42"),
             new.entry("a"),
+            lb.Entries(new.ls()),
+            lb.Entries(),
         ]
         store.reset()
 
         for thing in shown:
-            assert repr(thing)
-            assert str(thing)
+            assert repr(thing).startswith(("<", "BackupReport"))
+            assert str(thing) or thing == ()
             assert thing._repr_html_().startswith("<div")
 
         assert store.snapshot().total == 0

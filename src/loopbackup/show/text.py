@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-__all__ = ["lines", "moment", "plain", "size"]
+__all__ = ["count", "lines", "moment", "plain", "size"]
 
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -53,6 +53,16 @@ def size(size_bytes: int) -> str:
         value /= 1000
         exponent += 1
     return f"{value:,.1f} {_UNITS[exponent - 1]}"
+
+
+def count(number: int, word: str) -> str:
+    """
+    Give a number of things.
+
+    >>> count(1, "snapshot"), count(1200, "snapshot")
+    ('1 snapshot', '1,200 snapshots')
+    """
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
 def moment(at: datetime | None) -> str:

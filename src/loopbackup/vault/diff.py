@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
@@ -12,7 +12,7 @@ from ..errors import DamagedData, NotFoundError
 from ..show import html
 from .content.merge import merge_rows, merge_streams
 from .content.streams import StreamReader
-from .entry import ENTRY_COLUMNS, Entry, differences, entry_row, to_entry
+from .entry import ENTRY_COLUMNS, Entries, Entry, differences, entry_row, to_entry
 from .format.entries import FILE, ITEM, Node, tree_order
 from .format.snapshot import TableRow
 from .keys.domains import Domain
@@ -54,16 +54,16 @@ class Diff:
     removed as well. ``changed`` has the newer entries of ``changes``.
     """
 
-    added: tuple[Entry, ...] = ()
-    removed: tuple[Entry, ...] = ()
+    added: Entries = field(factory=Entries, converter=Entries)
+    removed: Entries = field(factory=Entries, converter=Entries)
     changes: tuple[Change, ...] = ()
     renamed: tuple[Renamed, ...] = ()
     """(older entry, newer entry): the same content at another path, about the same subject."""
 
     @property
-    def changed(self) -> Sequence[Entry]:
+    def changed(self) -> Entries:
         """What differs in content or metadata, as it is in the newer snapshot."""
-        return tuple(change.entry for change in self.changes)
+        return Entries(change.entry for change in self.changes)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changes or self.renamed)
@@ -77,8 +77,8 @@ class Diff:
 
     def _repr_html_(self) -> str:
         tables = [
-            _table("added", self.added),
-            _table("removed", self.removed),
+            self.added.table(f"{len(self.added):,} added"),
+            self.removed.table(f"{len(self.removed):,} removed"),
             html.Table(
                 f"{len(self.changes):,} changed",
                 (*ENTRY_COLUMNS, "What"),
@@ -96,11 +96,6 @@ class Diff:
             ),
         ]
         return html.card(f"Diff: {self}", (), *(table for table in tables if table.rows))
-
-
-def _table(what: str, entries: Sequence[Entry]) -> html.Table:
-    rows = [entry_row(entry) for entry in entries[: html.MAX_ROWS]]
-    return html.Table(f"{len(entries):,} {what}", ENTRY_COLUMNS, rows, len(entries))
 
 
 def compare(session: Session, older: Described, newer: Described) -> Diff:

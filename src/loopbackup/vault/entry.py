@@ -30,8 +30,10 @@ from .verbs.session import to_datetime
 
 __all__ = [
     "ENTRY_COLUMNS",
+    "Entries",
     "Entry",
     "differences",
+    "entry_facts",
     "entry_row",
     "folder_entry",
     "raw_path",
@@ -102,8 +104,33 @@ class Entry:
         return f"<Entry {text.plain(self.path)!r} {self.type}, {size}{when}{whose}{wrong}>"
 
     def _repr_html_(self) -> str:
-        names = ("type", "size", "modified", "subject")
-        return html.card(self.path, zip(names, entry_row(self)[1:], strict=True))
+        return html.card(self.path, entry_facts(self))
+
+
+class Entries(tuple[Entry, ...]):
+    """
+    Entries that show themselves as a table, one a line or as HTML.
+
+    For notebooks: ``lb.Entries(snapshot.ls("users"))``.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    def __repr__(self) -> str:
+        return f"<Entries: {len(self):,}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            html.card(f"{len(self):,} entries", (), self.table("")) if self else html.card("none")
+        )
+
+    def table(self, caption: str) -> html.Table:
+        """Give the first of them as a table of texts."""
+        rows = [entry_row(entry) for entry in self[: html.MAX_ROWS]]
+        return html.Table(caption, ENTRY_COLUMNS, rows, len(self))
 
 
 def entry_row(entry: Entry) -> tuple[str, ...]:
@@ -112,6 +139,13 @@ def entry_row(entry: Entry) -> tuple[str, ...]:
     subject = "" if entry.subject is None else _joined(entry.subject)
     when = text.moment(entry.modified_at)
     return entry.path, shown, text.size(entry.size_bytes), when, subject
+
+
+def entry_facts(entry: Entry) -> list[tuple[str, str]]:
+    """Give what is known of an entry but its path, as pairs of texts."""
+    names = ("type", "size", "modified", "subject")
+    pairs = zip(names, entry_row(entry)[1:], strict=True)
+    return [(name, value) for name, value in pairs if value]
 
 
 def _joined(subject: Subject) -> str:

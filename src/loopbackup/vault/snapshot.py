@@ -16,7 +16,7 @@ from ..terms import Action, Actor, Facts, Problem, Subject, SubjectKey, subject_
 from .content.file import ChunkFile
 from .content.listing import FolderReader, below
 from .diff import Diff, compare
-from .entry import Entry, entry_row, raw_path, to_entry, type_of
+from .entry import Entry, entry_facts, raw_path, to_entry, type_of
 from .folders import Streams, Walked, list_folder, walk_folders
 from .format.entries import DIRECTORY, FILE, ITEM, Node
 from .keys.domains import Domain
@@ -367,11 +367,11 @@ class Version:
         return f"{self.snapshot.id[:8]}  since {made:%Y-%m-%d %H:%M}  {self.entry}"
 
     def __repr__(self) -> str:
-        return f"<Version {self.snapshot.id[:8]}, {self.count:,} snapshots, {self.entry!r}>"
+        found = text.count(self.count, "snapshot")
+        return f"<Version {self.snapshot.id[:8]}, {found}, {self.entry!r}>"
 
     def _repr_html_(self) -> str:
-        names = ("type", "size", "modified", "subject")
-        facts = list(zip(names, entry_row(self.entry)[1:], strict=True))
+        facts = entry_facts(self.entry)
         facts.append(("newest", f"{self.snapshot.id[:8]} {text.moment(self.snapshot.created_at)}"))
         facts.append(("oldest", f"{self.first.id[:8]} {text.moment(self.first.created_at)}"))
-        return html.card(self.entry.path, [*facts, ("in", f"{self.count:,} snapshots")])
+        return html.card(self.entry.path, [*facts, ("in", text.count(self.count, "snapshot"))])

@@ -189,7 +189,8 @@ class Vault(Looking):
 
     def __repr__(self) -> str:
         state = self._session.log.state
-        return f"<Vault {self.id[:8]} at {self.url}, {len(state.snapshots):,} snapshots>"
+        found = text.count(len(state.snapshots), "snapshot")
+        return f"<Vault {self.id[:8]} at {self.url}, {found}>"
 
     def _repr_html_(self) -> str:
         # What is in memory: showing a vault asks nobody.
@@ -198,7 +199,7 @@ class Vault(Looking):
             ("id", self.id),
             ("url", self.url),
             ("snapshots", f"{len(state.snapshots):,}"),
-            ("ledger", f"{state.size:,} records, {self.freshness}"),
+            ("ledger", f"{text.count(state.size, 'record')}, {self.freshness}"),
             ("newest record", text.moment(to_datetime(state.at_us))),
         ]
         return html.card(f"Vault {self.id[:8]}", facts)

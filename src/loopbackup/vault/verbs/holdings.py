@@ -77,10 +77,9 @@ class Holdings:
 
     def _sums(self) -> str:
         whose = f" of {self.subjects:,} subjects" if self.subjects > 1 else ""
-        return (
-            f"{len(self.snapshots):,} snapshots{whose}, {text.size(self.distinct_bytes)} distinct, "
-            f"{text.size(self.stored_bytes)} stored"
-        )
+        found = text.count(len(self.snapshots), "snapshot") + whose
+        distinct, stored = text.size(self.distinct_bytes), text.size(self.stored_bytes)
+        return f"{found}, {distinct} distinct, {stored} stored"
 
     def __str__(self) -> str:
         lines = [self._sums(), *(f"  {held}" for held in self.snapshots)]
@@ -205,6 +204,8 @@ class _Looker:
     def _sizes(self) -> tuple[int, int]:
         """Give the distinct bytes of content and the bytes in packs, from the index alone."""
         distinct = stored = 0
+        if len(self.subject) == 1:
+            self._find_forgotten()
         for domain_id in [domain_id for domain_id, wanted in self._whose.items() if wanted]:
             try:
                 more, packed = self._sizes_of(domain_id)
@@ -213,6 +214,14 @@ class _Looker:
                 continue
             distinct, stored = distinct + more, stored + packed
         return distinct, stored
+
+    def _find_forgotten(self) -> None:
+        """Look for children of whom only what waits to be pruned is left."""
+        for domain_id in self.session.index.domain_ids(self.session.log.state):
+            try:
+                self._is_wanted(domain_id)
+            except DamagedData as exc:
+                self._trouble(exc)
 
     def _sizes_of(self, domain_id: bytes) -> tuple[int, int]:
         session = self.session

@@ -28,7 +28,8 @@ class Series:
     def __str__(self) -> str:
         newest = text.moment(self.newest_at)
         size = text.size(self.size_bytes)
-        return f"{self.name!r}: {self.snapshots:,} snapshots, newest {newest}, {size}"
+        found = text.count(self.snapshots, "snapshot")
+        return f"{self.name!r}: {found}, newest {newest}, {size}"
 
 
 @frozen
@@ -78,8 +79,8 @@ class Info:
             ("location", self.location or "not declared"),
             ("snapshots", f"{self.snapshots:,}"),
             ("subjects", f"{self.subjects:,}"),
-            ("stored", f"{text.size(self.stored_bytes)} in {self.packs:,} packs"),
-            ("ledger", f"{self.records:,} records, {self.freshness}, head {self.head}"),
+            ("stored", f"{text.size(self.stored_bytes)}, {text.count(self.packs, 'pack')}"),
+            ("ledger", f"{text.count(self.records, 'record')}, {self.freshness}, head {self.head}"),
             ("slots", slots),
         ]
         return facts + ([("alarms", f"{self.alarms:,}")] if self.alarms else [])
@@ -89,7 +90,7 @@ class Info:
         return text.lines([*lines, *(f"{'series':<10} {series}" for series in self.series)])
 
     def __repr__(self) -> str:
-        return f"<Info of vault {self.id[:8]}, {self.snapshots:,} snapshots>"
+        return f"<Info of vault {self.id[:8]}, {text.count(self.snapshots, 'snapshot')}>"
 
     def _repr_html_(self) -> str:
         rows = [
