@@ -26,6 +26,20 @@ def back_up(url: str) -> str:
         return f"{snapshot.id}: {sum(sizes.values())} bytes"
 
 
+def look(vault: lb.Vault, subject: lb.Subject, cancel: lb.Cancel) -> list[str]:
+    """Find things again, and stop when somebody says so."""
+    newest, older, *_ = vault.snapshots()
+    changes: list[str] = [what for change in newest.diff(older).changes for what in change.what]
+    for folder, folders, others in newest.walk("users"):
+        print(folder, len(folders), sum(entry.size_bytes for entry in others))
+    for version in vault.versions("users/42/cv.pdf", name="app"):
+        print(version.snapshot.id, version.entry.modified_at, version.count)
+    held: lb.Holdings = vault.holdings(subject)
+    print(held.first_seen, held.stored_bytes, vault.info().stored_bytes)
+    vault.restore(newest, "/restore", progress=lambda p: print(p.seconds_left), cancel=cancel)
+    return changes
+
+
 def handle(url: str) -> None:
     """Look at the attributes that errors carry."""
     try:
@@ -43,5 +57,7 @@ def misuse(vault: lb.Vault, snapshot: lb.Snapshot) -> None:
     vault.restore(snapshot, "/restore", overwrite="maybe")  # type: ignore[arg-type]
     vault.forget(snapshot)  # type: ignore[call-arg]
     vault.check(True)  # type: ignore[call-arg]
+    vault.restore(snapshot, "/restore", progress=5)  # type: ignore[arg-type]
+    vault.restore(snapshot, "/restore", cancel=True)  # type: ignore[arg-type]
     lb.Item("a", b"x")  # type: ignore[call-arg]
     snapshot.nmae  # type: ignore[attr-defined]  # noqa: B018

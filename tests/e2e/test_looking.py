@@ -439,6 +439,24 @@ def test_a_damaged_snapshot_hides_no_other_version() -> None:
         assert [v.snapshot.name for v in vault.versions("cv")] == ["m"]
 
 
+def test_damage_to_one_person_hides_no_version_of_another() -> None:
+    """A list of entries that is lost costs what it named, and no more."""
+    store = MemoryStore()
+    create(store)
+    mine = items({"mine": b"1"}, subject="user-1")
+    with reopen(store) as vault:
+        vault.backup(mine, name="n")
+        packs = [entry.key for entry in store.list("packs/")]
+        vault.backup([*mine, *items({"yours": b"2"}, subject="user-2")], name="n")
+        for pack in packs:
+            store.delete(pack)
+
+    with reopen(store) as vault:
+        assert [version.count for version in vault.versions("yours")] == [1]
+        with pytest.raises(DamagedData):
+            vault.versions("mine")
+
+
 # ---- holdings
 
 

@@ -42,8 +42,8 @@ def find_versions(
     """
     Find the entry at *path* in each of *snapshots*, newest first; one result a state.
 
-    What could not be read when a backup was made is no state. Damaged
-    snapshots are logged and left out.
+    What could not be read when a backup was made is no state. What is damaged
+    now is logged and left out.
 
     Raises:
         InputError: Several subjects have that path; *subject* says whose.
@@ -54,21 +54,20 @@ def find_versions(
     """
     search = _Search(session, path, subject)
     versions: dict[Hashable, FoundVersion] = {}
-    damaged: list[DamagedData] = []
     for described in snapshots:
         try:
             domain, node = pick(search.look_into(described), subject)
         except NotFoundError:
             continue
         except DamagedData as exc:
-            get_logger().warning("a snapshot cannot be searched", id=described.id, kind=exc.kind)
-            damaged.append(exc)
+            search.note(exc)
             continue
         if node.kind != PROBLEM:
             key = (domain.id, state_of(node))
             versions.setdefault(key, FoundVersion(domain, node)).snapshots.append(described)
-    if damaged and not versions:
-        raise damaged[0]
+    if search.damaged and not versions:
+        # What was asked for may have been in what cannot be read.
+        raise search.damaged[0]
     return list(versions.values())
 
 
@@ -79,9 +78,15 @@ class _Search:
     session: Session
     path: bytes
     subject: SubjectKey | None
+    damaged: list[DamagedData] = field(factory=list)
     _tables: dict[bytes, _Found] = field(factory=dict)
     _streams: dict[tuple[bytes, bytes], Node | None] = field(factory=dict)
     _chunks: dict[tuple[bytes, bytes], Node | None] = field(factory=dict)
+
+    def note(self, exc: DamagedData) -> None:
+        """Remember what could not be looked into."""
+        get_logger().warning("a part of a snapshot cannot be searched", kind=exc.kind)
+        self.damaged.append(exc)
 
     def look_into(self, described: Described) -> _Found:
         """Give the entries of one snapshot at the path."""
@@ -103,23 +108,34 @@ class _Search:
         row = None if domain is None else table.find(domain.id)
         if domain is None or row is None:
             return []
-        node = self._in_stream(domain, row)
+        try:
+            node = self._in_stream(domain, row)
+        except DamagedData as exc:
+            self.note(exc)
+            return []
         return [] if node is None else [(domain, node)]
 
     def _of_rows(self, rows: list[TableRow]) -> _Found:
-        found = []
+        found: _Found = []
         for row in rows:
             try:
-                domain = self.session.keyring.by_id(row.domain)
-            except NotFoundError:
-                continue  # Erased: nobody can say any more whose it was.
-            tenant = domain.subject[:1] if domain.subject else None
-            if self.subject is not None and tenant != self.subject:
-                continue
-            node = self._in_stream(domain, row)
-            if node is not None:
-                found.append((domain, node))
+                found += self._of_row(row)
+            except DamagedData as exc:
+                self.note(exc)
         return found
+
+    def _of_row(self, row: TableRow) -> _Found:
+        try:
+            domain = self.session.keyring.by_id(row.domain)
+        except NotFoundError:
+            raise DamagedData(
+                "the keys of a part of the snapshot are gone", kind="missing_keys"
+            ) from None
+        tenant = domain.subject[:1] if domain.subject else None
+        if self.subject is not None and tenant != self.subject:
+            return []
+        node = self._in_stream(domain, row)
+        return [] if node is None else [(domain, node)]
 
     def _in_stream(self, domain: Domain, row: TableRow) -> Node | None:
         key = (domain.id, row.chunks)
