@@ -395,7 +395,8 @@ class Vault(Looking):
         with Reporter("restore", progress, cancel) as reporter:
             if not (include or exclude or subject):
                 body = job.snapshot.body
-                reporter.expect(files=body.entries, size_bytes=body.size)
+                # A description that is lost is stood in for by one of nothing.
+                reporter.expect(files=body.entries or None, size_bytes=body.size or None)
             return run_restore(self._session, job, reporter)
 
     def _expect(self, reporter: Reporter, series: str) -> None:
