@@ -22,8 +22,8 @@ from .format.entries import DIRECTORY, FILE, ITEM, Node
 from .keys.domains import Domain
 from .source.patterns import Patterns
 from .verbs.look import Described, pick, require_live
-from .verbs.restore import streams_of
 from .verbs.session import Session, to_datetime
+from .verbs.streams import streams_of
 
 __all__ = ["BackupReport", "Snapshot", "Version"]
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from ...errors import InputError
 from ..source.urls import local_path
-from .base import Buffer, NotRestored, Overwrite, Target
+from .base import Answer, Buffer, NotRestored, Overwrite, Planner, Target
+from .content import data_size
 from .local import LocalTarget
 
-__all__ = ["Buffer", "LocalTarget", "NotRestored", "Overwrite", "Target", "open_target"]
+__all__ = [
+    "Answer",
+    "Buffer",
+    "LocalTarget",
+    "NotRestored",
+    "Overwrite",
+    "Planner",
+    "Target",
+    "data_size",
+    "open_plan",
+    "open_target",
+]
 
 
 def open_target(
@@ -40,3 +52,30 @@ def open_target(
     if options:
         raise InputError("target_options are for URLs; a local path takes none")
     return LocalTarget(path, overwrite=overwrite)
+
+
+def open_plan(
+    to: str | os.PathLike[str],
+    *,
+    overwrite: Overwrite = "never",
+    options: Mapping[str, Any] | None = None,
+) -> Planner:
+    """
+    Open a target for a dry run, which makes nothing there.
+
+    An archive, or another file system inside a file, counts as empty: to open
+    it for writing would begin it anew.
+
+    Raises:
+        InputError: As :func:`open_target`.
+    """
+    from .plan import EmptyTarget
+
+    text = os.fsdecode(to)
+    path = local_path(text)
+    if overwrite in get_args(Overwrite):
+        if path is None and "::" in text:
+            return EmptyTarget(local=False)
+        if path is not None and not options and not os.path.lexists(path):
+            return EmptyTarget(local=True)
+    return open_target(to, overwrite=overwrite, options=options)

@@ -11,6 +11,8 @@ from typing import Final
 
 from attrs import define
 
+from .attributes import has_default_acl
+
 __all__ = ["Folders"]
 
 MAX_IDLE: Final = 64
@@ -28,30 +30,40 @@ class Folders:
     """
     Lend descriptors of folders below one root; thread-safe.
 
-    What is missing on the way is made, for its owner alone. A handle that is
-    lent is never closed; of the others some are kept.
+    What is missing on the way is made, for its owner alone, if asked for. A
+    handle that is lent is never closed; of the others some are kept.
     """
 
     def __init__(self, root_fd: int) -> None:
         self.made: set[bytes] = set()
         """Paths of the folders that did not stand there before."""
+        self.unnamed: set[bytes] = set()
+        """Those of them that were only made for what lies in them."""
+        self._inheriting: set[bytes] = set()
+        if has_default_acl(root_fd):
+            self._inheriting.add(b"")
         self._root = root_fd
         self._handles: OrderedDict[bytes, _Handle] = OrderedDict()
         self._lock = Lock()
 
+    def inherits(self, path: bytes) -> bool:
+        """Tell whether what is made in the folder at *path* gets an access list from it."""
+        return path in self._inheriting
+
     @contextmanager
-    def lend(self, path: bytes) -> Iterator[int]:
+    def lend(self, path: bytes, *, make: bool = True) -> Iterator[int]:
         """
         Lend the descriptor of the folder at *path*; empty is the root.
 
         Raises:
-            OSError: ENOTDIR or ELOOP where something else stands on the way.
+            OSError: ENOTDIR or ELOOP where something else stands on the way;
+                ENOENT where nothing does and nothing is to be made.
         """
         if not path:
             yield self._root
             return
         with self._lock:
-            handle = self._handles.get(path) or self._reach(path)
+            handle = self._handles.get(path) or self._reach(path, make=make)
             handle.users += 1
             self._handles.move_to_end(path)
         try:
@@ -60,7 +72,7 @@ class Folders:
             with self._lock:
                 handle.users -= 1
 
-    def _reach(self, path: bytes) -> _Handle:
+    def _reach(self, path: bytes, *, make: bool) -> _Handle:
         """Go down from the deepest known folder, remembering each on the way."""
         known, fd = path, self._root
         while known:
@@ -69,18 +81,25 @@ class Folders:
                 fd = self._handles[known].fd
                 break
         for name in path[len(known) :].removeprefix(b"/").split(b"/"):
+            above = known
             known = known + b"/" + name if known else name
-            fd = self._open(known, name, fd)
+            fd = self._open(known, name, fd, make=make)
+            # A folder made where nothing is inherited has no list to pass on.
+            if (known not in self.made or above in self._inheriting) and has_default_acl(fd):
+                self._inheriting.add(known)
             self._handles[known] = handle = _Handle(fd)
             self._drop_idle(keep=handle)
         return handle
 
-    def _open(self, path: bytes, name: bytes, above: int) -> int:
+    def _open(self, path: bytes, name: bytes, above: int, *, make: bool) -> int:
         try:
             return os.open(name, _FLAGS, dir_fd=above)
         except FileNotFoundError:
+            if not make:
+                raise
             os.mkdir(name, 0o700, dir_fd=above)
             self.made.add(path)
+            self.unnamed.add(path)
             return os.open(name, _FLAGS, dir_fd=above)
 
     def _drop_idle(self, keep: _Handle) -> None:

@@ -6,33 +6,30 @@ import errno
 import os
 import secrets
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import count
-from threading import Lock
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from ...errors import InputError, LoopbackupError
 from ...terms import Problem
-from ..format.entries import (
-    DIRECTORY,
-    FIFO,
-    FILE,
-    ITEM,
-    SYMLINK,
-    Node,
-    tree_order,
-)
-from .base import Buffer, NotRestored, Overwrite, check_restorable, check_size
+from ..format.entries import DIRECTORY, FILE, ITEM, Node, tree_order
+from .attributes import Attributes, NamedEntry, OpenEntry
+from .base import Answer, Buffer, NotRestored, Overwrite
+from .content import write_content
 from .folders import Folders
+from .kinds import Leaf, check_local, is_same, make_special
+from .links import LinkGroups, link_number
 
 __all__ = ["LocalTarget"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_SET_IDS: Final = stat.S_ISUID | stat.S_ISGID
+# What has become a named pipe would block for ever without O_NONBLOCK.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 )
+# Besides: the other name lies on another disk, or is gone by now.
+_NO_SECOND_NAME: Final = _NO_LINKS | {errno.EXDEV, errno.EACCES, errno.ENOENT}
 _KIND_OF: Final = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "full",
@@ -43,29 +40,18 @@ _KIND_OF: Final = {
     errno.ELOOP: "in_the_way",
     errno.ENAMETOOLONG: "name",
 }
-_TYPE_OF: Final = {
-    FILE: stat.S_IFREG,
-    ITEM: stat.S_IFREG,
-    DIRECTORY: stat.S_IFDIR,
-    SYMLINK: stat.S_IFLNK,
-    FIFO: stat.S_IFIFO,
-}
-_LOST: Final = {
-    "owner": "the owner of {} entries was not restored: not permitted",
-    "mode": "the permissions of {} entries were not restored",
-    "times": "the time of change of {} entries was not restored",
-}
 
 
 class LocalTarget:
     """
-    Restore below a folder of this machine.
+    Restore below a folder of this machine, with all that a file system keeps.
 
     No link is ever followed below *path*, no folder is replaced by anything
     else or the other way round, and a file gets its name when it is complete:
     a process that is killed leaves ``.loopbackup-*`` files behind and no half
     ones. Items become files that only their owner can read. Nothing is forced
-    to the disk. Thread-safe as :class:`Target` says.
+    to the disk. No file that has other names is changed in place, for those
+    may lie elsewhere. Thread-safe as :class:`Target` says.
 
     Args:
         path: Made if missing, for its owner alone.
@@ -90,38 +76,45 @@ class LocalTarget:
             raise InputError(f"cannot restore there: {reason}") from exc
         self._folders = Folders(root)
         self._unfinished: dict[bytes, Node] = {}
-        self._lost: Counter[str] = Counter()
-        self._lock = Lock()
+        self._attributes = Attributes()
+        self._links = LinkGroups()
+        self._leaf = Leaf()
         # Nobody can foresee the names, so no entry can stand in their way.
         self._temporary = b".loopbackup-" + secrets.token_hex(8).encode() + b"-"
         self._numbers = count()
 
-    def prepare(self, node: Node) -> Literal["write", "skip"]:
+    def prepare(self, node: Node) -> Answer:
         """
-        Say whether *node* is to be restored, as :meth:`Target.prepare` says.
+        Say what is to be done with *node*, as :meth:`Target.prepare` says.
 
         Raises:
             NotRestored: Its path would leave the target, it cannot be made on
                 this machine, or something else stands in its way.
         """
-        _check(node)
-        folder, _, name = node.path.rpartition(b"/")
+        check_local(node)
+        self._leaf.check(node)
         try:
-            with self._folders.lend(folder) as fd:
-                try:
-                    there = os.lstat(name, dir_fd=fd)
-                except FileNotFoundError:
-                    return "write"
-                return self._decide(node, there, fd, name)
+            answer = self._look(node)
+        except FileNotFoundError:
+            answer = self._renew(node)
         except OSError as exc:
             raise _not_restored(node, exc) from exc
+        if answer != "skip":
+            self._leaf.note(node)
+        return answer
 
-    def _decide(
-        self, node: Node, there: os.stat_result, fd: int, name: bytes
-    ) -> Literal["write", "skip"]:
+    def _look(self, node: Node) -> Answer:
+        folder, _, name = node.path.rpartition(b"/")
+        with self._folders.lend(folder, make=False) as fd:
+            there = os.lstat(name, dir_fd=fd)
+            return self._decide(node, there, fd, name)
+
+    def _decide(self, node: Node, there: os.stat_result, fd: int, name: bytes) -> Answer:
         if node.path in self._folders.made and node.kind == DIRECTORY:
             return "write"
         if self._overwrite == "never":
+            if link_number(node) and is_same(node, there, fd, name):
+                self._links.adopt(node, there)
             return "skip"
         if stat.S_ISDIR(there.st_mode) != (node.kind == DIRECTORY):
             raise NotRestored(
@@ -131,52 +124,62 @@ class LocalTarget:
                     path=node.path,
                 )
             )
-        if self._overwrite == "changed" and _is_same(node, there, fd, name):
+        if self._overwrite == "always" or not is_same(node, there, fd, name):
+            return self._renew(node)
+        return self._compare(node, there, NamedEntry(name, fd))
+
+    def _compare(self, node: Node, there: os.stat_result, entry: NamedEntry) -> Answer:
+        """Decide on an entry whose content is right."""
+        if node.kind == ITEM:
             return "skip"
-        return "write"
+        right = there.st_mtime_ns == node.mtime_ns and self._attributes.are_as(node, entry, there)
+        # What is cheap to make again, or has names that may lie elsewhere, is.
+        if not right and (node.kind != FILE or there.st_nlink > 1):
+            return self._renew(node)
+        if link_number(node) and not self._links.adopt(node, there):
+            return self._renew(node)
+        return "skip" if right else "repair"
+
+    def _renew(self, node: Node) -> Answer:
+        return "link" if link_number(node) and self._links.claim(node) else "write"
 
     def make(self, node: Node) -> None:
         """
-        Make a folder, a symbolic link or a named pipe.
+        Make a folder, a symbolic link, a named pipe, a socket or a device.
 
         Raises:
             NotRestored: Nothing was made.
         """
-        _check(node)
-        folder, _, name = node.path.rpartition(b"/")
+        check_local(node)
+
+        def make(name: bytes, fd: int) -> int:
+            make_special(node, name, fd)
+            fresh = not self._folders.inherits(node.path.rpartition(b"/")[0])
+            self._attributes.apply(NamedEntry(name, fd), node, fresh=fresh)
+            return 0
+
+        if node.kind == DIRECTORY:
+            self._make_folder(node)
+        else:
+            self._put(node, make)
+
+    def _make_folder(self, node: Node) -> None:
+        above, _, name = node.path.rpartition(b"/")
         try:
-            with self._folders.lend(folder) as fd:
-                if node.kind == DIRECTORY:
-                    self._make_folder(node, name, fd)
-                else:
-                    self._place(node, name, fd, self._make_special)
+            with self._folders.lend(above) as fd:
+                try:
+                    os.mkdir(name, 0o700, dir_fd=fd)
+                    self._folders.made.add(node.path)
+                except FileExistsError:
+                    if not stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode):
+                        raise
         except OSError as exc:
             raise _not_restored(node, exc) from exc
-
-    def _make_folder(self, node: Node, name: bytes, fd: int) -> None:
-        try:
-            os.mkdir(name, 0o700, dir_fd=fd)
-            self._folders.made.add(node.path)
-        except FileExistsError:
-            if not stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode):
-                raise
+        self._folders.unnamed.discard(node.path)
         # What follows is written into it: permissions and times come last.
         self._unfinished[node.path] = node
 
-    def _make_special(self, node: Node, name: bytes, fd: int) -> None:
-        if node.kind == SYMLINK:
-            os.symlink(_link_target(node), name, dir_fd=fd)
-        else:
-            os.mkfifo(name, 0o600, dir_fd=fd)
-        mode = self._own(
-            node, lambda: os.chown(name, node.uid, node.gid, dir_fd=fd, follow_symlinks=False)
-        )
-        if node.kind != SYMLINK:
-            self._try("mode", lambda: os.chmod(name, mode, dir_fd=fd))
-        times = (node.mtime_ns, node.mtime_ns)
-        self._try("times", lambda: os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False))
-
-    def write(self, node: Node, pieces: Iterable[Buffer]) -> None:
+    def write(self, node: Node, pieces: Iterable[Buffer]) -> int:
         """
         Write a file, as :meth:`Target.write` says.
 
@@ -184,36 +187,83 @@ class LocalTarget:
             NotRestored: It could not be written, or *pieces* do not add up to
                 its size.
         """
-        _check(node)
-        folder, _, name = node.path.rpartition(b"/")
+        check_local(node)
 
-        def fill(node: Node, temporary: bytes, fd: int) -> None:
-            out = os.open(temporary, _CREATE, 0o600, dir_fd=fd)
+        def fill(name: bytes, fd: int) -> int:
+            out = os.open(name, _CREATE, 0o600, dir_fd=fd)
             try:
-                _write_all(out, node, pieces)
-                self._describe(out, node)
+                size = write_content(out, node, pieces)
+                fresh = not self._folders.inherits(node.path.rpartition(b"/")[0])
+                self._attributes.apply(OpenEntry(out), node, fresh=fresh)
             finally:
                 os.close(out)
+            return size
 
+        return self._put(node, fill)
+
+    def _put(self, node: Node, build: Callable[[bytes, int], int]) -> int:
+        """Link an entry to another of its group, or build it; give the bytes written."""
+        folder, _, name = node.path.rpartition(b"/")
         try:
             with self._folders.lend(folder) as fd:
-                self._place(node, name, fd, fill)
+                if not link_number(node):
+                    return self._build(build, name, fd)
+                with self._links.hold(node):
+                    if self._link(node, name, fd):
+                        return 0
+                    size = self._build(build, name, fd)
+                    self._links.note(node, os.lstat(name, dir_fd=fd))
+                    return size
         except LoopbackupError:
             raise
         except OSError as exc:
             raise _not_restored(node, exc) from exc
 
-    def _place(
-        self, node: Node, name: bytes, fd: int, make: Callable[[Node, bytes, int], None]
-    ) -> None:
-        """Let *make* build the entry under another name, then give it its own."""
+    def _build(self, build: Callable[[bytes, int], int], name: bytes, fd: int) -> int:
+        """Let *build* make the entry under another name, then give it its own."""
         temporary = self._temporary + b"%d" % next(self._numbers)
         try:
-            make(node, temporary, fd)
+            size = build(temporary, fd)
             self._publish(temporary, name, fd)
         except BaseException:
             _remove(temporary, fd)
             raise
+        return size
+
+    def _link(self, node: Node, name: bytes, fd: int) -> bool:
+        """Make a hard link to the member of the group that stands already, if one does."""
+        member = self._links.member(node)
+        if member is None:
+            return False
+        if not member.fits(node):
+            self._attributes.lose("links")
+            return False
+        folder, _, old = member.path.rpartition(b"/")
+        try:
+            with self._folders.lend(folder, make=False) as source:
+                if not member.is_at(os.lstat(old, dir_fd=source)):
+                    # Somebody has put something else there.
+                    self._attributes.lose("links")
+                    return False
+                self._publish_link(old, source, name, fd)
+        except OSError as exc:
+            if exc.errno not in _NO_SECOND_NAME:
+                raise
+            self._attributes.lose("links")
+            return False
+        return True
+
+    def _publish_link(self, old: bytes, source: int, name: bytes, fd: int) -> None:
+        if self._overwrite == "never":
+            os.link(old, name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
+            return
+        temporary = self._temporary + b"%d" % next(self._numbers)
+        os.link(old, temporary, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
+        try:
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        finally:
+            # Between two names of one file a rename does nothing at all.
+            _remove(temporary, fd)
 
     def _publish(self, temporary: bytes, name: bytes, fd: int) -> None:
         if self._overwrite == "never":
@@ -228,81 +278,67 @@ class LocalTarget:
                 return
         os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
 
-    def _describe(self, fd: int, node: Node) -> None:
-        """Set owner, permissions and times of the open file or folder *fd*."""
-        if node.kind != ITEM:
-            mode = self._own(node, lambda: os.chown(fd, node.uid, node.gid))
-            self._try("mode", lambda: os.fchmod(fd, mode))
-        if node.kind != ITEM or node.mtime_ns:
-            self._try("times", lambda: os.utime(fd, ns=(node.mtime_ns, node.mtime_ns)))
+    def repair(self, node: Node) -> None:
+        """
+        Set the metadata of a file whose content is right.
 
-    def _own(self, node: Node, chown: Callable[[], None]) -> int:
-        """Set the owner, and give the permissions that are right after that."""
-        mode = node.mode & 0o7777
-        # A program that runs as its owner must not run as somebody else.
-        return mode if self._try("owner", chown) else mode & ~_SET_IDS
-
-    def _try(self, what: str, action: Callable[[], None]) -> bool:
+        Raises:
+            NotRestored: Something else stands there by now.
+        """
         try:
-            action()
-        except (OSError, OverflowError):
-            with self._lock:
-                self._lost[what] += 1
-            return False
-        return True
+            fd = self._open(node)
+        except PermissionError:
+            self._attributes.lose("mode")
+            return
+        except OSError as exc:
+            raise _not_restored(node, exc) from exc
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise NotRestored(Problem("changed", "it was just replaced", path=node.path))
+            self._attributes.apply(OpenEntry(fd), node, fresh=False)
+        finally:
+            os.close(fd)
+
+    def open_old(self, node: Node) -> int:
+        """Open the regular file that stands at the place of *node*; -1 if there is none."""
+        try:
+            fd = self._open(node)
+        except OSError:
+            return -1
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        return -1
+
+    def _open(self, node: Node) -> int:
+        check_local(node)
+        folder, _, name = node.path.rpartition(b"/")
+        with self._folders.lend(folder, make=False) as above:
+            return os.open(name, _READ, dir_fd=above)
+
+    def unnamed_folders(self) -> list[bytes]:
+        """Give the folders that were made on the way to others, in tree order."""
+        return sorted(self._folders.unnamed, key=tree_order)
 
     def finish(self) -> list[Problem]:
-        """Set owners, permissions and times of folders, and sum up what was lost."""
+        """Set the metadata of folders, and sum up what was lost."""
         problems = []
         # The deepest first: a folder may forbid to enter it from now on.
         for path in sorted(self._unfinished, key=tree_order, reverse=True):
             node = self._unfinished.pop(path)
+            above = path.rpartition(b"/")[0]
+            fresh = path in self._folders.made and not self._folders.inherits(above)
             try:
                 with self._folders.lend(path) as fd:
-                    self._describe(fd, node)
+                    self._attributes.apply(OpenEntry(fd), node, fresh=fresh)
             except OSError as exc:
                 problems.append(_not_restored(node, exc).problem)
-        problems += [Problem(what, _LOST[what].format(n)) for what, n in self._lost.items()]
-        self._lost.clear()
-        return problems
+        return problems + self._attributes.problems()
 
     def close(self) -> None:
         """Close all descriptors."""
         self._folders.close()
-
-
-def _check(node: Node) -> None:
-    check_restorable(node, _TYPE_OF)
-    if node.kind == SYMLINK and b"\0" in (_link_target(node) or b"\0"):
-        raise NotRestored(Problem("malformed", "a link without a valid target", path=node.path))
-
-
-def _link_target(node: Node) -> bytes:
-    return (node.extra and node.extra.target) or b""
-
-
-def _is_same(node: Node, there: os.stat_result, fd: int, name: bytes) -> bool:
-    if stat.S_IFMT(there.st_mode) != _TYPE_OF[node.kind]:
-        return False
-    if node.kind == SYMLINK:
-        return os.readlink(name, dir_fd=fd) == _link_target(node)
-    if node.kind == ITEM and not node.mtime_ns:
-        return False
-    return (
-        node.kind in (FILE, ITEM)
-        and there.st_size == node.size
-        and there.st_mtime_ns == node.mtime_ns
-    )
-
-
-def _write_all(out: int, node: Node, pieces: Iterable[Buffer]) -> None:
-    size = 0
-    for piece in pieces:
-        view = memoryview(piece)
-        size += len(view)
-        while view:
-            view = view[os.write(out, view) :]
-    check_size(node, size)
 
 
 def _remove(name: bytes, fd: int) -> None:

@@ -1,35 +1,52 @@
-"""Restore to any fsspec URL: content only."""
+"""Restore to any fsspec URL: content there, and all the rest in a file beside it."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import chain
-from threading import Lock
-from typing import Any, Final, Literal, get_args
+from itertools import chain, count
+from typing import Any, Final, get_args
 
 from ...errors import InputError, LoopbackupError
 from ...terms import Problem
-from ..format.entries import DIRECTORY, FILE, ITEM, Node
+from ..format.entries import (
+    BLOCK,
+    CHAR,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    ITEM,
+    SOCKET,
+    SYMLINK,
+    Node,
+)
 from ..source.urls import open_file_system
-from .base import Buffer, NotRestored, Overwrite, check_restorable, check_size
+from .base import Answer, Buffer, NotRestored, Overwrite, check_restorable
+from .content import data_size, filled
+from .sidefile import SideFile
 
-__all__ = ["RemoteTarget"]
+__all__ = ["RemoteTarget", "check_remote"]
 
 _ONE_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """Files up to here are written whole; larger ones under another name first."""
 
+_SIDE_FILE: Final = ".loopbackup-metadata"
 _TYPE_OF: Final = {FILE: "file", ITEM: "file", DIRECTORY: "directory"}
+_DESCRIBED: Final = frozenset({SYMLINK, FIFO, CHAR, BLOCK, SOCKET})
+"""What has no place there, and stands in the side file alone."""
 
 
 class RemoteTarget:
     """
     Restore files and folders below an fsspec URL; thread-safe as its back end.
 
-    Back ends keep no owners, permissions and times that one could rely on:
-    ``finish`` says once that they were left out, and for
+    Back ends keep no owners, permissions and times that one could rely on, and
+    no links: all that goes into ``.loopbackup-metadata.jsonl``, and ``finish``
+    says so once. Where that name is taken, by an entry or, with
+    ``overwrite="never"``, by an earlier restore, the file gets a number. For
     ``overwrite="changed"`` every file that stands there counts as changed.
+    Holes are filled with zeros.
 
     Args:
         url: Any URL that fsspec can write to.
@@ -58,21 +75,24 @@ class RemoteTarget:
             raise InputError(f"the target cannot be opened: {type(exc).__name__}") from exc
         self._root = root.rstrip("/")
         self._overwrite = overwrite
-        self._left_out = 0
-        self._lock = Lock()
+        self._side = SideFile()
+        self._taken: set[bytes] = set()
+        """Entries that have the names of side files."""
 
-    def prepare(self, node: Node) -> Literal["write", "skip"]:
+    def prepare(self, node: Node) -> Answer:
         """
         Say whether *node* is to be restored.
 
         Raises:
-            NotRestored: An unsafe path, a name that is no text, anything but a
-                file or a folder, or the other of the two stands in its way.
+            NotRestored: An unsafe path, a name that is no text, or a folder
+                stands in the way of a file or the other way round.
         """
-        place = self._place(node)
+        check_remote(node)
+        if node.kind in _DESCRIBED:
+            return "write"
         with _reported(node):
             try:
-                there = self._fs.info(place)["type"]
+                there = self._fs.info(self._place(node))["type"]
             except FileNotFoundError:
                 return "write"
         if self._overwrite == "never":
@@ -80,21 +100,22 @@ class RemoteTarget:
         if there != _TYPE_OF[node.kind]:
             message = "a folder is not replaced by a file nor a file by a folder"
             raise NotRestored(Problem("in_the_way", message, path=node.path))
-        return "skip" if node.kind == DIRECTORY else "write"
+        return "write"
 
     def make(self, node: Node) -> None:
         """
-        Make a folder, as far as the back end knows of any.
+        Make a folder, as far as the back end knows of any; describe what is no file.
 
         Raises:
             NotRestored: It could not be made.
         """
-        check_restorable(node, (DIRECTORY,))
-        place = self._place(node)
-        with _reported(node):
-            self._fs.makedirs(place, exist_ok=True)
+        check_remote(node)
+        if node.kind == DIRECTORY:
+            with _reported(node):
+                self._fs.makedirs(self._place(node), exist_ok=True)
+        self._side.add(node)
 
-    def write(self, node: Node, pieces: Iterable[Buffer]) -> None:
+    def write(self, node: Node, pieces: Iterable[Buffer]) -> int:
         """
         Write a file, as :meth:`Target.write` says.
 
@@ -102,6 +123,14 @@ class RemoteTarget:
             NotRestored: It could not be written, or *pieces* do not add up to
                 its size.
         """
+        check_remote(node)
+        if node.path.startswith(_SIDE_FILE.encode()):
+            self._taken.add(node.path)
+        self._store(node, filled(node, pieces))
+        self._side.add(node)
+        return data_size(node)
+
+    def _store(self, node: Node, pieces: Iterable[Buffer]) -> None:
         place = self._place(node)
         rest = iter(pieces)
         head = bytearray()
@@ -109,15 +138,10 @@ class RemoteTarget:
             head += piece
             if len(head) > _ONE_REQUEST_BYTES:
                 self._write_large(node, place, chain((head,), rest))
-                break
-        else:
-            self._write_small(node, place, bytes(head))
-        if node.kind == FILE:
-            with self._lock:
-                self._left_out += 1
+                return
+        self._write_small(node, place, bytes(head))
 
     def _write_small(self, node: Node, place: str, content: bytes) -> None:
-        check_size(node, len(content))
         with _reported(node):
             self._in_parent(place, lambda: self._fs.pipe_file(place, content))
 
@@ -129,11 +153,8 @@ class RemoteTarget:
             with _reported(node):
                 stream = self._in_parent(temporary, lambda: self._fs.open(temporary, "wb"))
                 with stream:
-                    size = 0
                     for piece in pieces:
                         stream.write(piece)
-                        size += len(piece)
-                check_size(node, size)
                 self._fs.mv(temporary, place)
         except BaseException:
             with suppress(Exception):
@@ -149,26 +170,67 @@ class RemoteTarget:
             return action()
 
     def _place(self, node: Node) -> str:
-        check_restorable(node, _TYPE_OF)
-        try:
-            return f"{self._root}/{node.path.decode()}"
-        except UnicodeDecodeError as exc:
-            message = "its name is no valid text"
-            raise NotRestored(Problem("name", message, path=node.path)) from exc
+        return f"{self._root}/{node.path.decode()}"
+
+    def repair(self, node: Node) -> None:
+        """Do nothing: nothing there has metadata."""
+
+    def open_old(self, node: Node) -> int:
+        """Open nothing: what stands there is not compared."""
+        return -1
+
+    def unnamed_folders(self) -> list[bytes]:
+        """Give none: folders have no metadata there."""
+        return []
 
     def finish(self) -> list[Problem]:
-        """Say what was left out."""
-        count, self._left_out = self._left_out, 0
-        if not count:
+        """Write the side file, if there is something to say, and say so."""
+        described = self._side.described
+        if not described:
             return []
-        message = f"owners, permissions and times of {count} files have no place there"
+        try:
+            name = self._free_name()
+            self._store(Node(name.encode(), FILE), self._side.pieces())
+        except NotRestored as exc:
+            return [exc.problem]
+        self._side.close()
+        message = f"owners, permissions, times and links of {described} entries are in {name}"
         return [Problem("metadata", message)]
+
+    def _free_name(self) -> str:
+        """Give the first name for a side file that belongs to nothing else."""
+        for number in count(1):
+            name = f"{_SIDE_FILE}{f'-{number}' if number > 1 else ''}.jsonl"
+            node = Node(name.encode(), FILE)
+            if node.path in self._taken:
+                continue
+            with _reported(node):
+                if self._overwrite != "never" or not self._fs.exists(self._place(node)):
+                    return name
+        raise AssertionError("numbers do not end")
 
     def close(self) -> None:
         """Close archives, which completes them; connections end by themselves."""
+        self._side.close()
         close = getattr(self._fs, "close", None)
         if callable(close):
             close()
+
+
+def check_remote(node: Node) -> None:
+    """
+    Refuse a node that has no place on any back end.
+
+    Raises:
+        NotRestored: It has none.
+    """
+    check_restorable(node, _TYPE_OF.keys() | _DESCRIBED)
+    if node.kind in _TYPE_OF:
+        try:
+            node.path.decode()
+        except UnicodeDecodeError as exc:
+            message = "its name is no valid text"
+            raise NotRestored(Problem("name", message, path=node.path)) from exc
 
 
 @contextmanager

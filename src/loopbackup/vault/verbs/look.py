@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from attrs import frozen
 
 from ...errors import DamagedData, InputError, NewerFormat, NotFoundError
 from ...logs import get_logger
 from ...terms import SubjectKey
-from ..content.streams import StreamReader, TableReader
+from ..content.streams import TableReader
 from ..format import codec
 from ..format.entries import Node
 from ..format.snapshot import Report, SnapshotBody, SnapshotRoot
@@ -26,7 +24,6 @@ __all__ = [
     "read_root",
     "read_table",
     "require_live",
-    "streams",
 ]
 
 
@@ -131,20 +128,6 @@ def read_root(session: Session, record: SnapshotRecord) -> SnapshotRoot:
 def read_table(session: Session, record: SnapshotRecord) -> TableReader:
     """Open a snapshot's table of domains."""
     return TableReader(session.keyring.meta, read_root(session, record), session.reader)
-
-
-def streams(session: Session, record: SnapshotRecord) -> Iterator[tuple[Domain, StreamReader]]:
-    """
-    Yield each domain of a snapshot with its stream.
-
-    A domain whose keys are gone is left out: its data are erased.
-    """
-    for row in read_table(session, record):
-        try:
-            domain = session.keyring.by_id(row.domain)
-        except NotFoundError:
-            continue
-        yield domain, StreamReader(domain, row, session.reader)
 
 
 def pick(found: list[tuple[Domain, Node]], subject: SubjectKey | None) -> tuple[Domain, Node]:

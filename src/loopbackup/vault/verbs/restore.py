@@ -4,34 +4,45 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ...errors import DamagedData, IncompleteRestore, InputError, NotFoundError, StoreError
+from ...errors import DamagedData, IncompleteRestore, InputError, StoreError
 from ...logs import get_logger
 from ...progress import Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
-from ..content.streams import StreamReader, TableReader, content_ids
+from ..content.streams import content_ids
 from ..format import record as rec
-from ..format.entries import DIRECTORY, FILE, ITEM, PROBLEM, Node
-from ..format.snapshot import TableRow
+from ..format.entries import FILE, ITEM, Node
 from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
-from ..target import NotRestored, Overwrite, Target, open_target
-from .look import Described, read_table, require_live
+from ..target import (
+    Answer,
+    NotRestored,
+    Overwrite,
+    Planner,
+    Target,
+    data_size,
+    open_plan,
+    open_target,
+)
+from .look import Described, require_live
+from .selection import Selection
 from .session import Session
 
-__all__ = ["RestoreJob", "Restored", "run_restore", "stream_of", "streams_of"]
+__all__ = ["RestoreJob", "Restored", "run_restore"]
 
 BATCH_BYTES: Final = 2 << 20
 BATCH_ENTRIES: Final = 256
+MAX_BATCHES: Final = 4
 _POINTLESS: Final = ("full", "read_only")
-_HARMLESS: Final = ("owner", "mode", "times", "metadata")
+_HARMLESS: Final = ("owner", "mode", "xattrs", "times", "links", "special", "metadata")
 
 
 @frozen(kw_only=True)
@@ -54,112 +65,29 @@ class Restored:
     """
     Counts of a restore.
 
-    ``files`` counts entries of every kind, ``skipped`` those that stood there
-    already; ``problems`` has what cost content and what only cost an owner.
+    ``files`` counts entries of every kind that were made, ``skipped`` those
+    that stood there already and stay as they are, ``repaired`` those of which
+    only metadata were set right. ``bytes_written`` is content: a hard link to
+    a file that was just written costs none, nor do holes. ``problems`` has what
+    cost content and what only cost an owner.
     """
 
     files: int = 0
     bytes_written: int = 0
     skipped: int = 0
+    repaired: int = 0
     problems: list[Problem] = field(factory=list)
 
     def __str__(self) -> str:
         text = f"{self.files:,} entries, {self.bytes_written / 1e6:,.1f} MB restored"
         text += f", {self.skipped:,} left as they were" if self.skipped else ""
+        text += f", metadata of {self.repaired:,} set right" if self.repaired else ""
         return text + (f", {len(self.problems):,} problems" if self.problems else "")
-
-
-def streams_of(
-    session: Session,
-    snapshot: Described,
-    subject: SubjectKey | None = None,
-    *,
-    on_damage: Callable[[DamagedData], None] | None = None,
-) -> Iterator[tuple[Domain, StreamReader]]:
-    """
-    Yield the streams of a snapshot, nobody's first, for it holds the folders above.
-
-    With *subject* only that subject's; a tenant's own covers its children.
-    With *on_damage* a stream that cannot be opened is told and left out.
-
-    Raises:
-        NotFoundError: The subject has nothing in this snapshot.
-        DamagedData: Without *on_damage*: a stream cannot be opened
-            (``missing_keys``: nobody has its keys any more).
-    """
-    found = False
-
-    def tell(exc: DamagedData) -> None:
-        nonlocal found
-        if on_damage is None:
-            raise exc
-        # What was asked for may have been in what cannot be read.
-        found = True
-        on_damage(exc)
-
-    table = read_table(session, snapshot.record)
-    for domain, row in _domains_of(session, table, subject, tell):
-        try:
-            stream = StreamReader(domain, row, session.reader)
-        except DamagedData as exc:
-            tell(exc)
-            continue
-        found = True
-        yield domain, stream
-    if subject is not None and not found:
-        raise NotFoundError("the snapshot holds nothing of that subject", kind="subject")
-
-
-def _domains_of(
-    session: Session,
-    table: TableReader,
-    subject: SubjectKey | None,
-    tell: Callable[[DamagedData], None],
-) -> Iterator[tuple[Domain, TableRow]]:
-    """Yield the domains that are asked for: the subject's own or nobody's, then the others."""
-    first: bytes | None = session.log.state.none_domain
-    if subject is not None:
-        try:
-            own = session.keyring.find(subject)
-        except DamagedData as exc:
-            tell(exc)
-            own = None
-        first = None if own is None else own.id
-    row = None if first is None else table.find(first)
-    domain = None if row is None else _domain(session, row, tell)
-    if row is not None and domain is not None:
-        yield domain, row
-    if subject is not None and len(subject) == 2:
-        return
-    for row in table:
-        domain = None if row.domain == first else _domain(session, row, tell)
-        if domain is not None and (subject is None or _is_child(domain, subject)):
-            yield domain, row
-
-
-def _domain(session: Session, row: TableRow, tell: Callable[[DamagedData], None]) -> Domain | None:
-    try:
-        return session.keyring.by_id(row.domain)
-    except NotFoundError:
-        tell(DamagedData("the keys of a part of the snapshot are gone", kind="missing_keys"))
-    except DamagedData as exc:
-        tell(exc)
-    return None
-
-
-def _is_child(domain: Domain, tenant: SubjectKey) -> bool:
-    return domain.subject is not None and domain.subject[:-1] == tenant
-
-
-def stream_of(session: Session, snapshot: Described, domain: Domain) -> StreamReader | None:
-    """Give one domain's stream in a snapshot, or None."""
-    row = read_table(session, snapshot.record).find(domain.id)
-    return None if row is None else StreamReader(domain, row, session.reader)
 
 
 def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restored:
     """
-    Restore a snapshot, or a part of it.
+    Restore a snapshot, or a part of it; a dry run counts and reports what would be.
 
     Raises:
         PolicyError: Refused; nothing was written.
@@ -172,9 +100,10 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
     require_live(session, job.snapshot)
     if not job.dry_run:
         _record(session, job)
+    _refuse_own_folder(job.to, session.own_folder)
     run = _Run(session, job, reporter)
     if job.dry_run:
-        run.count()
+        run.plan()
         return run.result
     run.go()
     reporter.finish()
@@ -208,8 +137,10 @@ def _raise_if_incomplete(result: Restored) -> None:
         )
     failed = [p for p in result.problems if p.kind not in _HARMLESS]
     if failed:
+        ended = next((p for p in failed if p.kind in _POINTLESS), None)
+        how = f"the restore stopped, {ended}" if ended else f"{len(failed)} could not be restored"
         raise IncompleteRestore(
-            f"{len(failed)} entries could not be restored; {result.files:,} others are "
+            f"not all entries are restored: {how}; {result.files:,} are "
             "(.problems names what is missing)",
             problems=tuple(failed),
             report=result,
@@ -234,47 +165,34 @@ class _Run:
     job: RestoreJob
     reporter: Reporter
     result: Restored = field(factory=Restored)
-    _pending: deque[Future[list[Problem]]] = field(factory=deque)
+    _pending: deque[Future[Restored]] = field(factory=deque)
     _batch: list[Node] = field(factory=list)
     _batch_bytes: int = 0
+    _stopped: bool = False
+    """To go on is pointless; workers look at it as well."""
     _paths: set[int] = field(factory=set)
     _first: bytes | None = None
     _several: bool = False
 
-    def count(self) -> None:
-        """Say what would be restored, touching nothing."""
-        for _domain, node in self._selected():
-            if node.kind != PROBLEM:
-                self.result.files += 1
-                self.result.bytes_written += node.size
-
-    def _selected(self) -> Iterator[tuple[Domain, Node]]:
-        patterns = Patterns(self.job.include, self.job.exclude)
-        streams = streams_of(
-            self.session, self.job.snapshot, self.job.subject, on_damage=self._list_lost
-        )
-        for domain, stream in streams:
-            for number in range(len(stream.chunks)):
-                try:
-                    nodes = stream.nodes(number)
-                except DamagedData as exc:
-                    # What it names is unknown; everything else can be restored.
-                    self._list_lost(exc)
-                    continue
-                for node in nodes:
-                    if not patterns or patterns.matches(node.path, is_dir=node.kind == DIRECTORY):
-                        yield domain, node
-
-    def _list_lost(self, exc: DamagedData) -> None:
-        found = exc.context.get("object")
-        self._failed(Problem("damaged", f"a list of entries is lost: {exc}", object=found))
+    def plan(self) -> None:
+        """Count what would be done, touching nothing."""
+        job = self.job
+        planner = open_plan(job.to, overwrite=job.overwrite, options=job.options)
+        try:
+            for domain, node in self._selection():
+                if self._answer(planner, domain, node) == "write":
+                    self.result.bytes_written += data_size(node)
+        finally:
+            planner.close()
 
     def go(self) -> None:
+        """Restore everything that can be."""
         job = self.job
-        _refuse_own_folder(job.to, self.session.own_folder)
         target = open_target(job.to, overwrite=job.overwrite, options=job.options)
         try:
-            self._walk(target)
+            selection = self._selection()
+            self._walk(target, selection)
+            self._describe_folders(target, selection)
             self.result.problems += target.finish()
         finally:
             for future in self._pending:
@@ -284,33 +202,28 @@ class _Run:
                     future.exception()
             target.close()
 
-    def _walk(self, target: Target) -> None:
-        executor = self.session.executor
-        last: Domain | None = None
-        for domain, node in self._selected():
-            if last is not None and domain.id != last.id:
-                self._send(executor, target, last)
-            last = domain
-            try:
-                self._refuse_twin(domain, node)
-                if target.prepare(node) == "skip":
-                    self.result.skipped += 1
-                    continue
-                if node.kind not in (FILE, ITEM):
-                    target.make(node)
-                    self.result.files += 1
-                    continue
-            except NotRestored as exc:
-                self._failed(exc.problem)
-                continue
-            self._batch.append(node)
-            self._batch_bytes += node.size
-            if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ENTRIES:
-                self._send(executor, target, domain)
-        if last is not None:
-            self._send(executor, target, last)
-        while self._pending:
-            self._reap()
+    def _selection(self) -> Selection:
+        job = self.job
+        patterns = Patterns(job.include, job.exclude)
+        return Selection(self.session, job.snapshot, patterns, job.subject, self._list_lost)
+
+    def _list_lost(self, exc: DamagedData) -> None:
+        found = exc.context.get("object")
+        self._failed(Problem("damaged", f"a list of entries is lost: {exc}", object=found))
+
+    def _answer(self, planner: Planner, domain: Domain, node: Node) -> Answer:
+        """Ask what is to be done with an entry, and count that; "skip" if it cannot be."""
+        try:
+            self._refuse_twin(domain, node)
+            answer = planner.prepare(node)
+        except NotRestored as exc:
+            self._failed(exc.problem)
+            return "skip"
+        self.result.skipped += answer == "skip"
+        self.result.repaired += answer == "repair"
+        if self.job.dry_run:
+            self.result.files += answer in ("write", "link")
+        return answer
 
     def _refuse_twin(self, domain: Domain, node: Node) -> None:
         """
@@ -332,41 +245,119 @@ class _Run:
             )
         self._paths.add(key)
 
-    def _send(self, executor: Executor, target: Target, domain: Domain) -> None:
+    def _walk(self, target: Target, selection: Iterable[tuple[Domain, Node]]) -> None:
+        last: Domain | None = None
+        for domain, node in selection:
+            if self._stopped:
+                break
+            if last is not None and domain.id != last.id:
+                self._send(target, last)
+            last = domain
+            answer = self._answer(target, domain, node)
+            if answer == "repair":
+                self._without_content(target.repair, node, made=0)
+            elif answer != "skip" and node.kind not in (FILE, ITEM):
+                self._without_content(target.make, node, made=1)
+            elif answer != "skip":
+                self._batch.append(node)
+                self._batch_bytes += data_size(node)
+            if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ENTRIES:
+                self._send(target, domain)
+        if last is not None:
+            self._send(target, last)
+        while self._pending:
+            self._reap()
+
+    def _without_content(self, action: Callable[[Node], None], node: Node, *, made: int) -> None:
+        try:
+            action(node)
+        except NotRestored as exc:
+            self._failed(exc.problem)
+        else:
+            self.result.files += made
+
+    def _describe_folders(self, target: Target, selection: Selection) -> None:
+        """Give the folders on the way the metadata that the snapshot has of them."""
+        try:
+            for node in selection.folders(target.unnamed_folders()):
+                self._without_content(target.make, node, made=0)
+        except DamagedData as exc:
+            message = f"the metadata of folders above is lost: {exc}"
+            self._failed(Problem("metadata", message, object=exc.context.get("object")))
+
+    def _send(self, target: Target, domain: Domain) -> None:
         if not self._batch:
             return
-        while len(self._pending) >= 4:
+        while len(self._pending) >= MAX_BATCHES:
             self._reap()
         batch, self._batch, self._batch_bytes = self._batch, [], 0
-        self._pending.append(executor.submit(self._write, target, domain, batch))
-        self.result.files += len(batch)
-        self.result.bytes_written += sum(node.size for node in batch)
-        self.reporter.advance(files=len(batch), size_bytes=sum(node.size for node in batch))
+        self._pending.append(self.session.executor.submit(self._write, target, domain, batch))
 
     def _reap(self) -> None:
-        for problem in self._pending.popleft().result():
-            self.result.files -= 1
+        """Wait for the oldest batch, and count what came of it."""
+        future = self._pending[0]
+        if self._stopped and future.cancel():
+            self._pending.popleft()
+            return
+        done = future.result()
+        self._pending.popleft()
+        self.result.files += done.files
+        self.result.bytes_written += done.bytes_written
+        self.reporter.advance(files=done.files, size_bytes=done.bytes_written)
+        for problem in done.problems:
             self._failed(problem)
 
     def _failed(self, problem: Problem) -> None:
         self.result.problems.append(problem)
         if problem.kind in _POINTLESS:
-            _raise_if_incomplete(self.result)
+            self._stopped = True
 
-    def _write(self, target: Target, domain: Domain, batch: list[Node]) -> list[Problem]:
+    def _write(self, target: Target, domain: Domain, batch: list[Node]) -> Restored:
         """Write files; runs in a worker."""
-        problems = []
+        done = Restored()
         for node in batch:
+            if self._stopped:
+                break
             try:
-                target.write(node, self._pieces(domain, node))
+                with closing(self._pieces(target, domain, node)) as pieces:
+                    done.bytes_written += target.write(node, pieces)
+                done.files += 1
             except NotRestored as exc:
-                problems.append(exc.problem)
+                done.problems.append(exc.problem)
+                if exc.problem.kind in _POINTLESS:
+                    break
             except DamagedData as exc:
                 found = exc.context.get("object")
-                problems.append(Problem("damaged", str(exc), node.path, found))
-        return problems
+                done.problems.append(Problem("damaged", str(exc), node.path, found))
+        return done
 
-    def _pieces(self, domain: Domain, node: Node) -> Iterator[bytes | memoryview]:
-        for chunk_id in content_ids(node, domain, self.session.reader):
-            self.reporter.check()
-            yield self.session.reader.read(domain, chunk_id)
+    def _pieces(
+        self, target: Target, domain: Domain, node: Node
+    ) -> Generator[bytes | memoryview, None, None]:
+        """Yield the content; what the old file has of it in its place is not fetched."""
+        is_sparse = node.extra is not None and node.extra.extents is not None
+        old = -1
+        if self.job.overwrite == "changed" and not is_sparse:
+            old = target.open_old(node)
+        try:
+            at = 0
+            for chunk_id in content_ids(node, domain, self.session.reader):
+                self.reporter.check()
+                held = self._from_old(old, at, domain, chunk_id) if old >= 0 else None
+                piece = self.session.reader.read(domain, chunk_id) if held is None else held
+                at += len(piece)
+                yield piece
+        finally:
+            if old >= 0:
+                os.close(old)
+
+    def _from_old(self, old: int, at: int, domain: Domain, chunk_id: bytes) -> bytes | None:
+        """Read a chunk from the file that stands there, if it is that chunk."""
+        place = self.session.index.find(domain, chunk_id, self.session.log.state)
+        if place is None:
+            return None
+        try:
+            piece = os.pread(old, place.length, at)
+        except OSError:
+            return None
+        return piece if domain.chunk_id(piece) == chunk_id else None
