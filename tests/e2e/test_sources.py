@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from tests.e2e.planted import commit_nodes
 from tests.e2e.support import (
     Clock,
     dump,
@@ -26,15 +27,7 @@ from tests.e2e.support import (
 import loopbackup as lb
 from loopbackup.errors import IncompleteBackup, IncompleteRestore, InputError, NotFoundError
 from loopbackup.progress import Progress
-from loopbackup.vault.content.streams import StreamWriter, TableWriter
-from loopbackup.vault.content.upload import Upload
-from loopbackup.vault.format import codec
-from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.entries import FILE, SYMLINK, Extra, Node
-from loopbackup.vault.format.snapshot import Report, SnapshotBody
-from loopbackup.vault.ledger.log import Draft
-from loopbackup.vault.ledger.state import join_fronts
-from loopbackup.vault.vault import Vault
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -396,59 +389,12 @@ def test_urls_are_sources_and_targets() -> None:
 
             assert read_snapshot(snapshot) == users()
             out = {path: fs.cat_file(path) for path in fs.find("/acme-out")}
+            assert b'"path":"users"' in out.pop("/acme-out/.loopbackup-metadata.jsonl")
             assert out == {f"/acme-out/{path}": data for path, data in users().items()}
     finally:
         for folder in ("/acme-src", "/acme-out"):
             if fs.exists(folder):
                 fs.rm(folder, recursive=True)
-
-
-def commit_nodes(vault: Vault, nodes: list[Node], contents: dict[bytes, bytes]) -> str:
-    """Commit a snapshot of nodes that no backup would make."""
-    session = vault._session
-    upload = Upload(
-        session.store,
-        session.log,
-        session.keyring,
-        session.index,
-        executor=session.executor,
-        pack_size=session.header.pack_size,
-        bundle_size=session.header.bundle_size,
-    )
-    none, meta = session.keyring.none, session.keyring.meta
-    for node in nodes:
-        data = contents.get(node.path, b"")
-        if data:
-            node.chunks, node.size = none.chunk_id(data), node.size or len(data)
-            upload.put(none, node.chunks, data)
-    writer, table = StreamWriter(none, upload), TableWriter(meta, upload)
-    for node in nodes:
-        writer.add(node.path, codec.encode(node), node.size)
-    table.add(writer.finish())
-    snapshot = os.urandom(16)
-    root, _ = table.finish(snapshot, os.urandom(32))
-    uploaded = upload.finish()
-    facts = rec.SnapshotCommitted(
-        snapshot,
-        root,
-        session.log.state.size,
-        join_fronts(uploaded.segments),
-        join_fronts(uploaded.packs),
-    )
-    body = SnapshotBody(
-        name="hostile",
-        created_us=0,
-        tags={},
-        category=None,
-        source={},
-        report=Report(),
-        entries=len(nodes),
-        size=0,
-    )
-    session.log.commit_draft(
-        Draft("snapshot", facts, [session.body("meta", b"", codec.encode(body))])
-    )
-    return snapshot.hex()
 
 
 def test_hostile_entries_never_lead_out_of_the_target(tmp_path: Path) -> None:

@@ -11,16 +11,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.vault.target_support import (
+    everything_below,
+    file,
+    folder,
+    link,
+    restore,
+    unprivileged,
+)
 
 from loopbackup.errors import DamagedData, InputError
 from loopbackup.vault.format.entries import (
+    BLOCK,
     CHAR,
     DIRECTORY,
     FIFO,
@@ -35,8 +43,6 @@ from loopbackup.vault.format.entries import (
 from loopbackup.vault.source import Found
 from loopbackup.vault.source.tree import TreeSource
 from loopbackup.vault.target import LocalTarget, NotRestored, Target, open_target
-
-NOBODY = 65534
 
 names = st.binary(min_size=1, max_size=6).filter(
     lambda name: name not in (b".", b"..") and not {0, 47} & set(name)
@@ -89,24 +95,6 @@ def picture(root: Path) -> dict[bytes, Any]:
     return seen
 
 
-def restore(target: Target, nodes: list[tuple[Node, bytes]]) -> list[str]:
-    """Restore as the verb does, and give the kinds of all problems."""
-    problems = []
-    for node, content in nodes:
-        try:
-            if target.prepare(node) == "skip":
-                continue
-            if node.kind in (FILE, ITEM):
-                target.write(node, [content[:2], content[2:]])
-            else:
-                target.make(node)
-        except NotRestored as exc:
-            problems.append(exc.problem.kind)
-    problems += [problem.kind for problem in target.finish()]
-    target.close()
-    return problems
-
-
 def copy_tree(source_path: Path, target: Target) -> list[str]:
     """Back up and restore in one go."""
     nodes = []
@@ -121,44 +109,6 @@ def copy_tree(source_path: Path, target: Target) -> list[str]:
         nodes.append((entry.node, content))
     source.close()
     return restore(target, nodes)
-
-
-def file(path: bytes, content: bytes = b"new", **more: Any) -> tuple[Node, bytes]:
-    """Describe a file that belongs to whoever runs the tests."""
-    given = {"mode": 0o644, "uid": os.geteuid(), "gid": os.getegid(), "mtime_ns": 10**18, **more}
-    return Node(path, FILE, size=len(content), **given), content
-
-
-def folder(path: bytes, **more: Any) -> tuple[Node, bytes]:
-    """Describe a folder that belongs to whoever runs the tests."""
-    given = {"mode": 0o755, "uid": os.geteuid(), "gid": os.getegid(), "mtime_ns": 10**18, **more}
-    return Node(path, DIRECTORY, **given), b""
-
-
-def link(path: bytes, to: bytes | None) -> tuple[Node, bytes]:
-    """Describe a symbolic link that belongs to whoever runs the tests."""
-    node = Node(path, SYMLINK, uid=os.geteuid(), gid=os.getegid(), extra=Extra(target=to))
-    return node, b""
-
-
-def everything_below(root: Path) -> set[str]:
-    """Give all relative paths, so that leftovers show."""
-    return {str(path.relative_to(root)) for path in root.rglob("*")}
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Act as a user whom permissions bind."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 @settings(max_examples=80)
@@ -232,18 +182,32 @@ def test_item_becomes_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
     assert status.st_mtime_ns == 5 * 10**9
 
 
-def test_named_pipe_is_made_and_a_device_is_not(tmp_path: Path) -> None:
-    """What cannot be restored is told."""
-    pipe = Node(b"pipe", FIFO, 0o640, os.geteuid(), os.getegid(), mtime_ns=10**9)
-    nodes = [(pipe, b""), (Node(b"tty", CHAR), b""), (Node(b"sock", SOCKET), b"")]
+@pytest.mark.parametrize("kind", [FIFO, SOCKET])
+def test_named_pipes_and_sockets_are_made(tmp_path: Path, kind: int) -> None:
+    """A stale socket in a folder is no reason for a restore to be incomplete."""
+    node = Node(b"a", kind, 0o640, os.geteuid(), os.getegid(), mtime_ns=10**9)
 
-    problems = restore(LocalTarget(tmp_path), nodes)
+    problems = restore(LocalTarget(tmp_path), [(node, b"")])
 
-    status = (tmp_path / "pipe").stat()
-    assert problems == ["not_restored", "not_restored"]
-    assert stat.S_ISFIFO(status.st_mode)
+    status = (tmp_path / "a").stat()
+    assert problems == []
+    assert stat.S_IFMT(status.st_mode) == {FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK}[kind]
     assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o640, 10**9)
-    assert everything_below(tmp_path) == {"pipe"}
+
+
+@pytest.mark.parametrize("kind", [CHAR, BLOCK])
+def test_device_without_root_is_told(kind: int) -> None:
+    """It is neither made as something else nor passed over in silence."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        with unprivileged():
+            target = LocalTarget(Path(place, "out"))
+            node = Node(b"tty", kind, 0o600, extra=Extra(rdev=os.makedev(4, 64)))
+
+            problems = restore(target, [(node, b"")])
+
+        assert problems == ["device"]
+        assert os.listdir(f"{place}/out") == []
 
 
 def test_entry_that_the_backup_could_not_read_keeps_its_reason(tmp_path: Path) -> None:

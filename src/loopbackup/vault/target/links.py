@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Hashable
 from threading import Lock
 from typing import Final
@@ -26,13 +27,12 @@ class Member:
     """The entry that others of its group are linked to."""
 
     path: bytes
-    device: int
-    inode: int
+    identity: Hashable
     facts: Hashable
 
     def is_at(self, status: os.stat_result) -> bool:
-        """Tell whether *status* is of this very inode."""
-        return (status.st_dev, status.st_ino) == (self.device, self.inode)
+        """Tell whether *status* is of this very file."""
+        return self.identity == _identity_of(status)
 
     def fits(self, node: Node) -> bool:
         """Tell whether *node* can be another name of it."""
@@ -66,7 +66,7 @@ class LinkGroups:
 
     def note(self, node: Node, status: os.stat_result) -> None:
         """Remember that *node* stands there, for others to be linked to it."""
-        member = Member(node.path, status.st_dev, status.st_ino, facts_of(node))
+        member = Member(node.path, _identity_of(status), facts_of(node))
         with self._lock:
             self._members[link_number(node)] = member
 
@@ -97,7 +97,7 @@ class LinkGroups:
             member = self._members.get(number)
             if member is not None or number in self._claimed:
                 return member is not None and member.is_at(status)
-            self._members[number] = Member(node.path, status.st_dev, status.st_ino, facts_of(node))
+            self._members[number] = Member(node.path, _identity_of(status), facts_of(node))
             return True
 
 
@@ -106,3 +106,14 @@ def facts_of(node: Node) -> Hashable:
     extra = node.extra
     own = (extra.target, extra.rdev) if extra else ()
     return (node.kind, node.size, node.mode, node.uid, node.gid, node.mtime_ns, *own)
+
+
+def _identity_of(status: os.stat_result) -> Hashable:
+    # The inode of a file that was removed goes to the next one that is made.
+    return (
+        status.st_dev,
+        status.st_ino,
+        stat.S_IFMT(status.st_mode),
+        status.st_size,
+        status.st_mtime_ns,
+    )

@@ -124,6 +124,9 @@ class LocalTarget:
                     path=node.path,
                 )
             )
+        if node.kind == DIRECTORY:
+            # What is written into it changes its times, so they come anew.
+            return "write"
         if self._overwrite == "always" or not is_same(node, there, fd, name):
             return self._renew(node)
         return self._compare(node, there, NamedEntry(name, fd))

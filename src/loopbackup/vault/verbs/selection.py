@@ -102,10 +102,8 @@ class Selection:
                 yield node
 
     def _about_nobody(self) -> Cursor | None:
-        domain_id = self._session.log.state.none_domain
-        row = None
-        if domain_id is not None:
-            row = read_table(self._session, self._snapshot.record).find(domain_id)
+        table = read_table(self._session, self._snapshot.record)
+        row = table.find(self._session.log.state.none_domain)
         if row is None:
             return None
         try:
