@@ -366,8 +366,9 @@ class Vault(Looking):
             subject: Only what is about this subject.
             target_options: For the target's file system.
             overwrite: What happens to entries that exist: ``"never"`` touched,
-                replaced if ``"changed"``, or ``"always"``.
-            dry_run: Count, write nothing.
+                replaced if ``"changed"`` (and otherwise given the right
+                metadata), or ``"always"``.
+            dry_run: Count and report what would be done, write nothing.
             progress: As for :meth:`backup`.
             cancel: As for :meth:`backup`; what is written by then stays.
 
