@@ -117,7 +117,8 @@ class Target(Planner, Protocol):
     For each node, in tree order: ``prepare``, and if that says ``"write"`` or
     ``"link"``, ``write`` for a file or an item and ``make`` for anything else;
     if it says ``"repair"``, that. ``write`` may run in several threads for
-    different paths, if those that are called later are not run first.
+    different paths, if they take up the nodes in their order: a later hard
+    link waits for the first.
     Everything that a node says is taken for hostile; nothing outside the
     target is ever touched.
     """
