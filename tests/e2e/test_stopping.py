@@ -78,7 +78,7 @@ def test_a_callback_that_raises_at_the_end_finds_the_snapshot_committed() -> Non
 
 def test_a_callback_that_raises_ends_a_restore(tmp_path: Path) -> None:
     """What is restored by then is whole, and the rest can be restored after it."""
-    content = {f"{n:04}": noise(2000, f"{n}") for n in range(600)}
+    content = {f"{n:04}": noise(2000, f"{n}") for n in range(3000)}
     with new_vault() as vault:
         snapshot = vault.backup(items(content), name="n")
 

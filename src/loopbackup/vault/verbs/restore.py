@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from attrs import define, field, frozen
 
 from ...errors import DamagedData, IncompleteRestore, InputError, StoreError
 from ...logs import get_logger
-from ...progress import Reporter
+from ...progress import INTERVAL_S, Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
 from ..content.streams import content_ids
 from ..format import record as rec
@@ -173,6 +174,10 @@ class _Run:
     _paths: set[int] = field(factory=set)
     _first: bytes | None = None
     _several: bool = False
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _flowed: int = 0
+    """Bytes that workers have handed to the target."""
+    _told: int = 0
 
     def plan(self) -> None:
         """Count what would be done, touching nothing."""
@@ -292,6 +297,7 @@ class _Run:
             self._reap()
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._pending.append(self.session.executor.submit(self._write, target, domain, batch))
+        self._tell()
 
     def _reap(self) -> None:
         """Wait for the oldest batch, and count what came of it."""
@@ -299,13 +305,20 @@ class _Run:
         if self._stopped and future.cancel():
             self._pending.popleft()
             return
+        while not wait([future], timeout=INTERVAL_S).done:
+            self._tell()
         done = future.result()
         self._pending.popleft()
         self.result.files += done.files
         self.result.bytes_written += done.bytes_written
-        self.reporter.advance(files=done.files, size_bytes=done.bytes_written)
+        self._tell(files=done.files)
         for problem in done.problems:
             self._failed(problem)
+
+    def _tell(self, *, files: int = 0) -> None:
+        """Show how far the workers are, within long files too."""
+        flowed, self._told = self._flowed - self._told, self._flowed
+        self.reporter.advance(files=files, size_bytes=flowed)
 
     def _failed(self, problem: Problem) -> None:
         self.result.problems.append(problem)
@@ -346,6 +359,8 @@ class _Run:
                 held = self._from_old(old, at, domain, chunk_id) if old >= 0 else None
                 piece = self.session.reader.read(domain, chunk_id) if held is None else held
                 at += len(piece)
+                with self._lock:
+                    self._flowed += len(piece)
                 yield piece
         finally:
             if old >= 0:
