@@ -18,13 +18,17 @@ from tests.stateful.world import Content, Violation, World, content
 from loopbackup.errors import AlreadyExistsError, DamagedData, NotFoundError, StoreError
 from loopbackup.testing.faults import LostResponse
 from loopbackup.vault import vault as vault_module
+from loopbackup.vault.content.index import Index
 from loopbackup.vault.content.reader import ChunkReader
+from loopbackup.vault.content.segment import SegmentReader
 from loopbackup.vault.content.upload import Upload
 from loopbackup.vault.format import record as rec
+from loopbackup.vault.format.pack import CONTENT_KINDS
 from loopbackup.vault.ledger.log import Draft, Log
 from loopbackup.vault.ledger.state import State, object_name
 from loopbackup.vault.store.seam import StoreSeam
-from loopbackup.vault.verbs import backup, plan_prune, prune
+from loopbackup.vault.verbs import backup, mark, plan_prune, prune
+from loopbackup.vault.verbs.collect import Collector
 
 Schedule: TypeAlias = Callable[[World, pytest.MonkeyPatch], None]
 Mutation: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -42,6 +46,22 @@ def claim(process: Process, pack: bytes) -> None:
     """Claim a committed pack, as a run does that was not told of its commit."""
     facts = rec.Claimed(bytes(16), bytes(16), b"", pack)
     process.session.log.commit_draft(Draft("claim", facts))
+
+
+def data_pack(world: World) -> str:
+    """Give the name of a pack that holds content and no list of entries."""
+    session = world.onlooker
+    session.log.refresh()
+    state = session.log.state
+    rows = [
+        (blob.pack, CONTENT_KINDS[blob.kind])
+        for domain in (session.keyring.meta, session.keyring.none)
+        for reader in session.index.segments(state)
+        for blob, _members in reader.rows(domain)
+        if blob.pack not in state.condemned
+    ]
+    lists = {pack for pack, kind in rows if kind not in ("data", "bundle")}
+    return object_name(min({pack for pack, _kind in rows} - lists))
 
 
 # ---- schedules
@@ -232,6 +252,74 @@ def a_prune_under_a_reader(world: World, _patch: pytest.MonkeyPatch) -> None:
     world.check_quiet()
 
 
+def a_pack_that_vanishes(world: World, _patch: pytest.MonkeyPatch) -> None:
+    """Let the store lose a pack, a check find it, a backup heal it and a prune clear up."""
+    writer = world.process()
+    writer.run(world.backup("mail", BIG))
+    world.vanish(data_pack(world))
+
+    world.process().run(lambda vault: vault.check())
+    world.process().run(world.backup("mail", BIG))
+    world.shared.clock.pass_time(1)
+    world.process().run(world.prune)
+
+    world.check_quiet()
+
+
+def a_pack_that_vanishes_after_its_chunks_moved(world: World, patch: pytest.MonkeyPatch) -> None:
+    """Let the store lose what a prune has moved chunks into, while the old pack stands."""
+    patch.setattr(plan_prune, "MANY_TAILS", 99)
+    writer, pruner = world.process(), world.process()
+    writer.run(world.backup("old", BIG))
+    writer.run(world.backup("kept", {"big-0": BIG["big-0"]}))
+    pruner.run(world.forget(world.live()[0]))
+    pruner.begin(world.prune)
+    pruner.until("delete", "packs/*")
+    pruner.kill()
+    world.vanish(data_pack(world))
+
+    world.process().run(world.prune)
+    world.shared.clock.pass_time(1)
+    world.process().run(world.prune)
+
+    world.check_quiet()
+
+
+def a_backup_beside_a_prune_that_retires(world: World, patch: pytest.MonkeyPatch) -> None:
+    """Let a process that can still read a pack rely on it while another one gives it up."""
+    writer, pruner = world.process(), world.process()
+    writer.run(world.backup("old", items(x=X)))
+    pruner.run(world.backup("kept", items(y=Y)))
+    pruner.run(world.forget(world.live()[0]))
+    lost = world.onlooker.log.state.segments[0].name
+    other = world.process()
+    read = Index.pack
+
+    def refuse(self: Index, short: bytes) -> Any:
+        if short == lost and self is other.session.index:
+            raise DamagedData("as this process sees it")
+        return read(self, short)
+
+    patch.setattr(Index, "pack", refuse)
+    load = Index._load
+    patch.setattr(
+        Index,
+        "_load",
+        lambda self, short, *more: (
+            SegmentReader.missing(self._store, short, DamagedData("as this process sees it"))
+            if short == lost and self is other.session.index
+            else load(self, short, *more)
+        ),
+    )
+    other.begin(world.prune)
+    other.until_record("prune")
+
+    writer.run(world.backup("new", items(x=X, z=Z)))
+    other.finish()
+
+    world.check_quiet()
+
+
 # ---- mutations
 
 
@@ -401,11 +489,6 @@ def takes_any_record_for_its_own(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Log, "_create", create)
 
 
-def forgets_its_parent(patch: pytest.MonkeyPatch) -> None:
-    """Take chunks over from a snapshot without asking whether it is still live."""
-    patch.setattr(backup._Run, "_parent_gone", lambda self, state: False)
-
-
 def reads_without_folding_again(patch: pytest.MonkeyPatch) -> None:
     """Call a chunk damaged that is not where an older state says."""
 
@@ -421,6 +504,43 @@ def reads_without_folding_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkReader, "read", read)
 
 
+def trusts_what_a_check_found_missing(patch: pytest.MonkeyPatch) -> None:
+    """Take what the index says for stored, whatever is known of the pack."""
+    patch.setattr(Index, "distrusts", lambda self, pack, state: False)
+
+
+def takes_the_unchanged_for_stored(patch: pytest.MonkeyPatch) -> None:
+    """Take entries over from the last snapshot without holding them against the index."""
+    patch.setattr(Collector, "_stored", lambda self, domain, known: True)
+
+
+def keeps_the_first_copy(patch: pytest.MonkeyPatch) -> None:
+    """Call the copy of a chunk in a lost pack its home, and the one that was put since dead."""
+    parts = mark._parts
+
+    def in_order(readers: Any, state: Any, domain: Any, live: Any, _without: Any) -> Any:
+        yield from parts(readers, state, domain, live, set())
+
+    patch.setattr(mark, "_parts", in_order)
+
+
+def rescues_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Sweep condemned packs without looking for what was lost elsewhere."""
+    patch.setattr(prune, "rescue", lambda *_: ({}, []))
+
+
+def retires_whatever_it_cannot_read(patch: pytest.MonkeyPatch) -> None:
+    """Condemn a pack that this process cannot read, whoever relies on it by now."""
+    keep = prune._Job._keep_for
+
+    def keep_for(self: prune._Job, state: State, marks: Any) -> None:
+        retired = self.condemned & self.plan.retired
+        keep(self, state, marks)
+        self.condemned |= retired
+
+    patch.setattr(prune._Job, "_keep_for", keep_for)
+
+
 CASES: list[tuple[Mutation, Schedule]] = [
     (commits_before_the_packs, a_crash_between_pack_and_record),
     (ignores_what_it_relies_on, a_prune_before_the_commit),
@@ -434,8 +554,13 @@ CASES: list[tuple[Mutation, Schedule]] = [
     (validates_once, a_prune_before_the_commit),
     (believes_a_lost_reply, a_lost_reply),
     (takes_any_record_for_its_own, two_records_of_one_number),
-    (forgets_its_parent, a_forgotten_parent),
+    (ignores_what_it_relies_on, a_forgotten_parent),
     (reads_without_folding_again, a_prune_under_a_reader),
+    (trusts_what_a_check_found_missing, a_pack_that_vanishes),
+    (takes_the_unchanged_for_stored, a_pack_that_vanishes),
+    (keeps_the_first_copy, a_pack_that_vanishes),
+    (rescues_nothing, a_pack_that_vanishes_after_its_chunks_moved),
+    (retires_whatever_it_cannot_read, a_backup_beside_a_prune_that_retires),
 ]
 SCHEDULES = list(dict.fromkeys(schedule for _, schedule in CASES))
 

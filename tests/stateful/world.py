@@ -80,6 +80,8 @@ class World:
     """How many records commit the run of a tag."""
     tags: dict[str, str] = field(factory=dict)
     """Snapshot id -> tag."""
+    vanished: set[str] = field(factory=set)
+    """Names of packs that the store lost, so that they are rightly not there."""
     torn: bool = False
     """A record was torn, so that a check rightly speaks of a void one."""
     _onlooker: Session | None = None
@@ -178,6 +180,11 @@ class World:
         except (DamagedData, NotFoundError) as exc:
             raise Violation(f"a prune took the vault for damaged: {exc}") from exc
 
+    def vanish(self, name: str) -> None:
+        """Let the store lose a pack, behind everybody's back."""
+        self.vanished.add(name)
+        self.shared.store.delete(name)
+
     # ---- at every state
 
     def _after_call(self, method: Method, key: str) -> None:
@@ -228,10 +235,11 @@ class World:
             if record.id.hex() in self.forgotten:
                 raise Violation("a forgotten snapshot is live")
             for chunk in self._needed(record):
-                place = session.index.find(chunk.domain, chunk.id, state)
-                if place is None:
+                places = session.index.places(chunk.domain, chunk.id, state)
+                if not places:
                     raise Violation("no pack that counts holds a chunk of a live snapshot")
-                if object_name(place.blob.pack) not in self.shared.store._objects:
+                packs = {object_name(place.blob.pack) for place in places}
+                if packs - self.shared.store._objects.keys() - self.vanished:
                     raise Violation("the pack of a live chunk is gone")
 
     def _needed(self, record: SnapshotRecord) -> list[Chunk]:

@@ -444,7 +444,7 @@ class Vault(Looking):
             can be read at all.
         """
         self._session.check_open()
-        return run_check(self._session, self._actor, share=float(data))
+        return run_check(self._session, self._actor, data=data)
 
 
 def _incomplete(snapshot: Snapshot) -> str:

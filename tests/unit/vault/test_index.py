@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import loopbackup as lb
-from loopbackup.testing.faults import damage
+from loopbackup.testing.faults import BitFlip, FaultStore, Rule, damage, script
 from loopbackup.vault.content import index as module
 from loopbackup.vault.content.index import Index
 from loopbackup.vault.content.upload import Upload, Uploaded
@@ -17,6 +17,7 @@ from loopbackup.vault.format import record as rec
 from loopbackup.vault.keys.domains import Domain
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.ledger.state import join_fronts
+from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.verbs.domains import ensure_domains
 from loopbackup.vault.verbs.session import Session
 
@@ -83,6 +84,44 @@ def test_condemned_places_are_passed_over(session: Session) -> None:
     prune(session, condemned=second.packs[0].name)
     for index in (session.index, fresh(session)):
         assert pack_of(index, session, domain, b"x" * 2000) is None
+
+
+def test_distrusted_packs_are_relied_on_by_nobody_and_read_last(session: Session) -> None:
+    """Whether this process found out or a check recorded it; until it is found well."""
+    domain = session.keyring.none
+    first, second = put(session, domain, b"x" * 2000), put(session, domain, b"x" * 2000)
+    chunk_id = domain.chunk_id(b"x" * 2000)
+
+    def places() -> list[bytes]:
+        found = session.index.places(domain, chunk_id, session.log.state)
+        return [place.blob.pack for place in found]
+
+    assert places() == [first.packs[0].name, second.packs[0].name]
+    session.index.distrust(first.packs[0].name)
+    assert places() == [second.packs[0].name, first.packs[0].name]
+    assert pack_of(session.index, session, domain, b"x" * 2000) == second.packs[0].name
+    session.log.commit_draft(Draft("check", rec.Checked(1, 0.0, distrusted=second.packs[0].name)))
+    assert pack_of(session.index, session, domain, b"x" * 2000) is None
+    session.index.trust(first.packs[0].name)
+
+    assert pack_of(session.index, session, domain, b"x" * 2000) == first.packs[0].name
+    prune(session, condemned=second.packs[0].name)
+    assert places() == [first.packs[0].name]
+    assert session.log.state.distrusted == frozenset()
+
+
+def test_directory_that_reads_wrong_once_is_read_again(session: Session) -> None:
+    """A bit that flips on the way costs no chunk."""
+    domain = session.keyring.none
+    uploaded = put(session, domain, b"x" * 2000)
+    faults = FaultStore(session.store.store, script(Rule(BitFlip(9), key="packs/*")))
+
+    index = Index(
+        StoreSeam(faults), session.keyring.index_secret, session.header.vault_id, lambda _: []
+    )
+
+    assert pack_of(index, session, domain, b"x" * 2000) == uploaded.packs[0].name
+    assert len(faults.calls) == 2
 
 
 def test_replaced_segments_are_forgotten(session: Session) -> None:

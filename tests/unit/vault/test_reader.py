@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 from backports import zstd
+from structlog.testing import capture_logs
 
 import loopbackup as lb
-from loopbackup.errors import DamagedData
-from loopbackup.testing.faults import damage
+from loopbackup.errors import DamagedData, StoreError
+from loopbackup.testing.faults import BitFlip, FaultStore, Refused, Rule, damage, script
 from loopbackup.vault.content import reader as module
 from loopbackup.vault.content.compress import compress, decompress
 from loopbackup.vault.content.reader import ChunkReader
@@ -22,6 +23,7 @@ from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.pack import MAX_PLAIN_BYTES, MEMBER, STORED, ZSTD
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.ledger.state import join_fronts
+from loopbackup.vault.store.protocol import Store
 from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.store.wrappers import CountingStore
 from loopbackup.vault.verbs.session import Session
@@ -100,6 +102,88 @@ def test_pack_that_is_cut_or_gone_is_damage(session: Session) -> None:
         fresh(session).read(domain, chunk_id)
 
     assert (caught.value.kind, caught.value.object) == ("missing_chunk", name)
+
+
+def test_bit_that_flips_on_the_way_is_read_again(session: Session) -> None:
+    """It does not stick in the cache, and the pack stays trusted."""
+    domain = session.keyring.none
+    (chunk_id,) = put(session, b"x" * 5000)
+    place = session.index.find(domain, chunk_id, session.log.state)
+    assert place is not None
+    bit = 8 * (place.blob.offset % module.ALIGN + 3)
+    faults = FaultStore(session.store.store, script(Rule(BitFlip(bit), method="get")))
+    reader = ChunkReader(StoreSeam(faults), session.index, session.log)
+
+    assert reader.read(domain, chunk_id) == b"x" * 5000
+    assert reader.read(domain, chunk_id) == b"x" * 5000
+
+    assert len(faults.calls) == 2
+    assert session.index.find(domain, chunk_id, session.log.state) == place
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut", "flipped"])
+def test_another_copy_serves_where_one_is_damaged(session: Session, how: str) -> None:
+    """The alarm is raised once, and no backup relies on the damaged pack."""
+    domain = session.keyring.none
+    (chunk_id,) = put(session, b"x" * 5000)
+    first = session.index.find(domain, chunk_id, session.log.state)
+    put(session, b"x" * 5000)
+    assert first is not None
+    name, store = names.pack_name(first.blob.pack[1:]), session.store.store
+    spoil(store, name, first, how)
+
+    with capture_logs() as logs:
+        assert fresh(session).read(domain, chunk_id) == b"x" * 5000
+        assert fresh(session).read(domain, chunk_id) == b"x" * 5000
+
+    second = session.index.find(domain, chunk_id, session.log.state)
+    assert [(e["log_level"], e["object"]) for e in logs] == [("error", name)]
+    assert second is not None
+    assert second.blob.pack != first.blob.pack
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut", "flipped"])
+def test_damaged_copy_that_is_the_only_one_counts_as_not_stored(session: Session, how: str) -> None:
+    """So that whoever still has the content stores it again; put right, it is read again."""
+    domain = session.keyring.none
+    (chunk_id,) = put(session, b"x" * 5000)
+    place = session.index.find(domain, chunk_id, session.log.state)
+    assert place is not None
+    name, store = names.pack_name(place.blob.pack[1:]), session.store.store
+    whole = store.get(name)
+    spoil(store, name, place, how)
+
+    with pytest.raises(DamagedData) as caught:
+        fresh(session).read(domain, chunk_id)
+
+    assert caught.value.object == name
+    assert session.index.find(domain, chunk_id, session.log.state) is None
+    store.put(name, whole, if_absent=False)
+    assert fresh(session).read(domain, chunk_id) == b"x" * 5000
+
+
+def test_store_that_fails_says_nothing_about_a_pack(session: Session) -> None:
+    """A refused or timed-out read is no proof that anything is lost."""
+    domain = session.keyring.none
+    (chunk_id,) = put(session, b"x" * 5000)
+    for error in (PermissionError, TimeoutError):
+        always = Rule(Refused(error), method="get", key="packs/*", times=99)
+        store = StoreSeam(FaultStore(session.store.store, script(always)), attempts=1)
+
+        with pytest.raises(StoreError):
+            ChunkReader(store, session.index, session.log).read(domain, chunk_id)
+
+    assert session.index.find(domain, chunk_id, session.log.state) is not None
+
+
+def spoil(store: Store, name: str, place: Place, how: str) -> None:
+    """Delete a pack, cut it inside of a blob, or flip a bit of the blob."""
+    if how == "deleted":
+        store.delete(name)
+    elif how == "cut":
+        store.put(name, store.get(name)[: place.blob.offset + 30], if_absent=False)
+    else:
+        damage(store, name, bit=8 * (place.blob.offset + 30))
 
 
 def test_chunk_that_nobody_has_is_damage(session: Session) -> None:

@@ -220,6 +220,22 @@ VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
 }
 
 
+def test_check_says_which_packs_are_not_to_be_relied_on(ledger: Ledger) -> None:
+    """Each check replaces what the last one said; what is condemned needs no saying."""
+    ledger.say("prune", rec.Pruned(condemned=INDEX))
+    ledger.say("check", rec.Checked(2, 0.0, distrusted=PACK + OTHER + INDEX))
+    assert ledger.state.distrusted == {PACK, OTHER}
+
+    ledger.say("prune", rec.Pruned(condemned=OTHER))
+    assert ledger.state.distrusted == {PACK}
+    decoded = State.decode(ledger.state.encode(), authority=ledger.state.authority)
+    assert decoded.distrusted == {PACK}
+    ledger.say("check", rec.Checked(0, 0.0))
+
+    assert ledger.state.distrusted == frozenset()
+    assert ledger.again().digest() == ledger.state.digest()
+
+
 @pytest.mark.parametrize("case", VOID)
 def test_void_record_has_no_effect_and_the_ledger_goes_on(ledger: Ledger, case: str) -> None:
     """An alarm is raised, the next writer continues, and every fold agrees."""

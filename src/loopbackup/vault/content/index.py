@@ -10,6 +10,7 @@ import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -59,6 +60,11 @@ class IndexState(Protocol):
         """Short names that nothing may rely on any more."""
         ...
 
+    @property
+    def distrusted(self) -> frozenset[bytes]:
+        """Short names of packs that a check found missing or damaged."""
+        ...
+
 
 @frozen
 class _Table:
@@ -92,6 +98,7 @@ class Index:
         self._tables: OrderedDict[bytes, _Table] = OrderedDict()
         self._last: _Table | None = None
         self._held = 0
+        self._distrusted: set[bytes] = set()
 
     def _segment(self, segment: SegmentRef) -> SegmentReader:
         """Give a segment, loading its directory when first asked for."""
@@ -108,8 +115,13 @@ class Index:
         What is lost costs the chunks in it and no others: every chunk that it
         should have named is then one that no pack holds.
         """
+        load = partial(SegmentReader.load, self._store, self._secret, self._vault_id, short)
         try:
-            return SegmentReader.load(self._store, self._secret, self._vault_id, short, front)
+            try:
+                return load(front)
+            except DamagedData:
+                # A bit may have flipped on the way: damage shows twice.
+                return load(front)
         except (NotFoundError, DamagedData, NewerFormat) as exc:
             if short[:1] == b"p":
                 get_logger().error("a pack is lost", kind=exc.kind)
@@ -192,23 +204,63 @@ class Index:
                 add_place(table.places, table.more, chunk_id, place)
 
     def find(self, domain: Domain, chunk_id: bytes, state: IndexState) -> Place | None:
-        """Give a place of a chunk in a pack that is not condemned."""
+        """Give a place of a chunk that a new snapshot may rely on."""
         table = self._table(domain, state)
         place = table.places.get(chunk_id)
-        if place is None or place.blob.pack not in state.condemned:
+        if place is None or self._good(place.blob.pack, state):
             return place
         for other in table.more.get(chunk_id, ()):
-            if other.blob.pack not in state.condemned:
+            if self._good(other.blob.pack, state):
                 return other
         return None
 
+    def _good(self, pack: bytes, state: IndexState) -> bool:
+        return pack not in state.condemned and not self.distrusts(pack, state)
+
+    def places(self, domain: Domain, chunk_id: bytes, state: IndexState) -> list[Place]:
+        """
+        Give all places of a chunk in packs that are not condemned, the best first.
+
+        Distrusted ones come last: a pack that was missing may have come back.
+        """
+        table = self._table(domain, state)
+        place = table.places.get(chunk_id)
+        if place is None:
+            return []
+        found = [
+            p for p in (place, *table.more.get(chunk_id, ())) if p.blob.pack not in state.condemned
+        ]
+        if len(found) > 1:
+            found.sort(key=lambda p: self.distrusts(p.blob.pack, state))
+        return found
+
+    # ---- packs that are there by the ledger, and yet are not
+
+    def distrust(self, pack: bytes) -> None:
+        """Let nothing new rely on a pack that was read twice and is missing or damaged."""
+        # Replaced, never changed: other threads look into it without the lock.
+        with self._lock:
+            self._distrusted = self._distrusted | {pack}
+
+    def trust(self, pack: bytes) -> None:
+        """Take a pack for sound again, after all of it was read."""
+        with self._lock:
+            self._distrusted = self._distrusted - {pack}
+
+    def distrusts(self, pack: bytes, state: IndexState) -> bool:
+        """Tell whether a pack was found missing or damaged, by this process or a recorded check."""
+        return pack in self._distrusted or pack in state.distrusted
+
+    def pack(self, short: bytes) -> SegmentReader:
+        """Read a pack's own directory, condemned or not; NotFoundError if it is gone."""
+        # Nothing rests on it: what is read from there is verified against its id.
+        return SegmentReader.load(self._store, self._secret, self._vault_id, short, None)
+
     def pack_places(self, short: bytes, domain: Domain) -> dict[bytes, Place]:
         """Read from a pack's own directory what it holds of a domain, condemned or not."""
-        # Nothing rests on it: what is read from there is verified against its id.
-        reader = SegmentReader.load(self._store, self._secret, self._vault_id, short, None)
         return {
             chunk_id: place
-            for blob, members in reader.rows(domain)
+            for blob, members in self.pack(short).rows(domain)
             for chunk_id, place in places_of(blob, members)
         }
 

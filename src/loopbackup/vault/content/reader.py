@@ -6,7 +6,8 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from ...errors import DamagedData, NotFoundError
+from ...errors import DamagedData, LoopbackupError, NotFoundError
+from ...logs import get_logger
 from ..format import names
 from ..format.pack import CONTENT_KINDS
 from ..keys.domains import Domain
@@ -43,37 +44,70 @@ class ChunkReader:
 
     def read(self, domain: Domain, chunk_id: bytes, kind: str = "data") -> bytes | memoryview:
         """
-        Give one chunk, verified against its id.
+        Give one chunk, verified against its id, from the first place that has it whole.
 
         Raises:
-            DamagedData: It is missing or altered. Never retried but where the
-                ledger has moved on, which may have moved the chunk.
+            DamagedData: Every place of it is missing or altered, each read
+                twice. A pack that is gone may have been swept after a prune
+                moved the chunk, so the ledger is folded before it counts.
         """
         while True:
             state = self._log.state
             folded = state.size
-            place = self._index.find(domain, chunk_id, state)
-            try:
-                if place is None:
-                    raise NotFoundError("no place for a chunk")
-                return self.read_place(domain, chunk_id, place, kind)
-            except NotFoundError as exc:
-                # Another thread may have folded what moved the chunk.
-                if self._log.refresh() or self._log.state.size > folded:
+            places = self._index.places(domain, chunk_id, state)
+            failures: list[tuple[Place, LoopbackupError]] = []
+            for place in places:
+                try:
+                    data = self.read_place(domain, chunk_id, place, kind)
+                except (DamagedData, NotFoundError) as exc:
+                    failures.append((place, exc))
                     continue
-                where = None if place is None else names.pack_name(place.blob.pack[1:])
-                raise DamagedData(
-                    "a chunk is missing: "
-                    + ("no pack holds it" if where is None else "its pack is gone"),
-                    kind="missing_chunk",
-                    object=where,
-                    chunk=chunk_id.hex(),
-                ) from exc
+                if failures:
+                    self._tell(failures)
+                return data
+            gone = [exc for _, exc in failures if isinstance(exc, NotFoundError)]
+            # Another thread may have folded what moved the chunk.
+            moved = self._log.refresh() if gone or not places else False
+            if (gone or not places) and (moved or self._log.state.size > folded):
+                continue
+            self._tell(failures)
+            raise _damage(chunk_id, failures) from (failures[0][1] if failures else None)
+
+    def _tell(self, failures: list[tuple[Place, LoopbackupError]]) -> None:
+        """Raise the alarm about places that failed, and let no backup rely on them."""
+        if any(isinstance(exc, NotFoundError) for _, exc in failures):
+            self._log.refresh()
+        for place, exc in failures:
+            pack = place.blob.pack
+            if pack in self._log.state.condemned:
+                continue
+            get_logger().error(
+                "a stored copy of a chunk is missing or damaged",
+                object=names.pack_name(pack[1:]),
+                kind=exc.kind,
+            )
+            self._index.distrust(pack)
 
     def read_place(
         self, domain: Domain, chunk_id: bytes, place: Place, kind: str = "data"
     ) -> bytes | memoryview:
-        """Give one chunk from a known place; NotFoundError when the pack is gone."""
+        """
+        Give one chunk from a known place, which is read again where it seems damaged.
+
+        Raises:
+            NotFoundError: The pack is gone.
+            DamagedData: It does not hold the chunk there, twice.
+        """
+        try:
+            return self._read_place(domain, chunk_id, place, kind)
+        except (DamagedData, NotFoundError):
+            # A bit that flipped on the way here must not stick in the cache.
+            self._forget(place.blob.pack)
+            return self._read_place(domain, chunk_id, place, kind)
+
+    def _read_place(
+        self, domain: Domain, chunk_id: bytes, place: Place, kind: str
+    ) -> bytes | memoryview:
         plain = self.read_blob(domain, place.blob)
         data: bytes | memoryview = plain
         if place.blob.id != chunk_id:
@@ -85,6 +119,14 @@ class ChunkReader:
                 chunk=chunk_id.hex(),
             )
         return data
+
+    def _forget(self, pack: bytes) -> None:
+        """Drop what is held in memory of a pack."""
+        with self._lock:
+            for key in [key for key in self._ranges if key[0] == pack]:
+                self._range_bytes -= len(self._ranges.pop(key))
+            for key in [key for key in self._plains if key[0] == pack]:
+                self._plain_bytes -= len(self._plains.pop(key))
 
     def read_blob(self, domain: Domain, blob: Blob) -> bytes:
         """Give a whole blob, decrypted and decompressed; bundles are kept for a while."""
@@ -141,3 +183,15 @@ class ChunkReader:
                 _, gone = self._ranges.popitem(last=False)
                 self._range_bytes -= len(gone)
         return memoryview(data)[blob.offset - first : end - first]
+
+
+def _damage(chunk_id: bytes, failures: list[tuple[Place, LoopbackupError]]) -> DamagedData:
+    """Say why a chunk cannot be read: of several places, why not from the first."""
+    if not failures:
+        text, kind, where = "a chunk is missing: no pack holds it", "missing_chunk", None
+    else:
+        place, exc = failures[0]
+        text, kind, where = str(exc), exc.kind, names.pack_name(place.blob.pack[1:])
+        if isinstance(exc, NotFoundError):
+            text, kind = "a chunk is missing: its pack is gone", "missing_chunk"
+    return DamagedData(text, kind=kind, object=where, chunk=chunk_id.hex())

@@ -192,6 +192,9 @@ class Checked(Facts):
     problems: Count
     data: float
     """Share of the bytes that were read: 0 is structure only, 1 all."""
+    distrusted: Names = b""
+    """All packs that are missing or damaged, as far as is known now."""
+    distrusted_list: ListHash = b""
 
 
 class Claimed(Facts):

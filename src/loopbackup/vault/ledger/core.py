@@ -33,5 +33,6 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     swept: list[tuple[bytes, int, bytes]]
     claims: list[tuple[bytes, bytes, bytes, bytes, int]]
     lists: list[bytes]
+    distrusted: bytes
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]

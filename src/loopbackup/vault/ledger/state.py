@@ -81,6 +81,8 @@ class State:
     claims: dict[bytes, Claim] = Factory(dict)
     lists: frozenset[bytes] = frozenset()
     """Hashes of list objects that records name."""
+    distrusted: frozenset[bytes] = frozenset()
+    """Short names of packs that checks found missing or damaged, and none found well since."""
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
     commits: dict[bytes, int] = Factory(dict)
@@ -207,8 +209,7 @@ class State:
     def _plan(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
         """Check the preconditions; give the change, which cannot fail."""
         # Before anything is read: a condemned list may be swept, and nobody could fold on.
-        if any(b"l" + digest in self.condemned for digest in _lists(facts)):
-            raise _Void("it names a list that is condemned")
+        self._refuse_condemned(_lists(facts))
         match facts:
             case rec.Created():
                 return lambda: self._create(record, facts)
@@ -224,6 +225,8 @@ class State:
                 return self._sweep(facts)
             case rec.Summarised():
                 return self._summarise(facts)
+            case rec.Checked():
+                return self._check(facts, fetch_list)
             case rec.Claimed():
                 return self._claim(record, facts)
             case rec.RunEnded():
@@ -232,6 +235,10 @@ class State:
                 return self._enrol(facts)
             case _:
                 return lambda: None
+
+    def _refuse_condemned(self, lists: list[bytes]) -> None:
+        if any(b"l" + digest in self.condemned for digest in lists):
+            raise _Void("it names a list that is condemned")
 
     def _summarise(self, facts: rec.Summarised) -> Callable[[], None]:
         if not self.last_summary <= facts.size <= self.size:
@@ -311,6 +318,7 @@ class State:
             when = (self.size, record.frame.at_us)
             self.condemned = dict.fromkeys(condemned, when) | self.condemned
             gone = old | set(condemned)
+            self.distrusted -= gone
             kept = tuple(s for s in self.segments if s.name not in gone)
             self.segments = kept + tuple(Segment(*front, self.size) for front in new)
             for digest in (facts.condemned_list, facts.old_segments_list, facts.packs_list):
@@ -343,6 +351,16 @@ class State:
                 record.frame.at_us,
             )
             self.claims = {**self.claims, facts.run: claim}
+
+        return effect
+
+    def _check(self, facts: rec.Checked, fetch_list: FetchList) -> Callable[[], None]:
+        joined = facts.distrusted or _listed(facts.distrusted_list, fetch_list)
+        distrusted = frozenset(split_names(joined))
+
+        def effect() -> None:
+            self.distrusted = distrusted - self.condemned.keys()
+            self._keep_list(facts.distrusted_list)
 
         return effect
 
@@ -424,6 +442,7 @@ class State:
                 for c in self.claims.values()
             ),
             lists=sorted(self.lists),
+            distrusted=join_names(sorted(self.distrusted)),
             last_summary=self.last_summary,
             alarms=[(a.index, a.reason) for a in self.alarms],
         )
@@ -461,6 +480,7 @@ class State:
                 for run, series, packs, relies, at_us in core.claims
             },
             lists=frozenset(core.lists),
+            distrusted=frozenset(split_names(core.distrusted)),
             last_summary=core.last_summary,
             alarms=tuple(Alarm(*a) for a in core.alarms),
         )

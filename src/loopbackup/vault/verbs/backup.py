@@ -112,7 +112,6 @@ class _Run:
     uploaded: Uploaded = field(factory=lambda: Uploaded([], []))
     base: int = 0
     _own_runs: list[bytes] = field(factory=list)
-    _parent_index: int = -1
     _restarts: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -169,7 +168,6 @@ class _Run:
     def _collect(self) -> None:
         described = latest(self.session, self.job.name)
         if described is not None:
-            self._parent_index = described.record.index
             with contextlib.suppress(DamagedData):
                 self.parent = Parent(self.session, described)
         collector = Collector(
@@ -199,17 +197,9 @@ class _Run:
             raise ConflictError("the vault's keys were changed meanwhile; open it again")
         put = (*self.uploaded.segments, *self.uploaded.packs)
         lost = self.upload.lost(state) or any(front.name in state.condemned for front in put)
-        if lost or self._parent_gone(state):
+        if lost:
             return Rebuild(self._rebuild)
         return self._draft(state)
-
-    def _parent_gone(self, state: State) -> bool:
-        """Tell whether chunks were taken over from a snapshot that no longer keeps them."""
-        if self.parent is None or not self.parent.used:
-            return False
-        # A retry with its idempotency key may have committed the id once more.
-        live = state.snapshots.get(self.parent.id)
-        return live is None or live.index != self._parent_index
 
     def _rebuild(self, state: State) -> None:
         """

@@ -7,14 +7,12 @@ snapshots and entries that it costs, and everything else stays restorable.
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ...errors import (
     DamagedData,
@@ -25,25 +23,21 @@ from ...errors import (
     RollbackDetected,
 )
 from ...terms import Action, Actor, Problem
-from ..content.compress import decompress
-from ..content.segment import Blob, places_of
-from ..content.streams import StreamReader, TableReader, content_ids
 from ..format import names
 from ..format import record as rec
-from ..format.entries import Node
 from ..format.header import split_header
-from ..format.pack import CONTENT_KINDS
-from ..keys.domains import Domain
 from ..keys.root import read_root, read_slot
-from ..ledger.log import Draft
-from ..ledger.state import SnapshotRecord, State
-from .look import describe
-from .look import read_root as read_snapshot_root
+from ..ledger.log import Draft, Fresh, inline_or_list
+from ..ledger.state import State, join_names
+from .check_entries import EntryCheck
+from .check_packs import PackCheck
 from .session import Session
 
 __all__ = ["CheckReport", "fold_again", "run_check"]
 
-MAX_ENTRIES_NAMED = 10_000
+MAX_LOOKS: Final = 4
+MAX_LINES: Final = 20
+INLINE_BYTES: Final = 16 << 10
 
 
 @define
@@ -51,8 +45,9 @@ class CheckReport:
     """
     What a check found.
 
-    ``problems`` names damaged objects with the snapshots and entries that need
-    them; ``read_bytes`` is what ``data`` made it read.
+    ``problems`` names damaged objects with the snapshots that need them, then
+    the entries that cannot be restored, up to 10,000; ``read_bytes`` is what
+    ``data`` made it read. ``str(report)`` counts the problems by kind.
     """
 
     snapshots: int = 0
@@ -69,11 +64,16 @@ class CheckReport:
 
     def __str__(self) -> str:
         what = "all well" if self.ok else f"{len(self.problems):,} problems"
-        return (
+        head = (
             f"{what}: {self.records:,} records, {self.snapshots:,} snapshots, "
             f"{self.packs:,} packs, {self.chunks:,} chunks, "
             f"{self.read_bytes / 1e6:,.1f} MB of data read"
         )
+        counts = Counter(str(problem) for problem in self.problems)
+        lines = [head, *(f"  {count:,} x {text}" for text, count in counts.most_common(MAX_LINES))]
+        if len(counts) > MAX_LINES:
+            lines.append(f"  and {len(counts) - MAX_LINES:,} other kinds")
+        return "\n".join(lines)
 
 
 def fold_again(session: Session) -> State:
@@ -94,52 +94,106 @@ def fold_again(session: Session) -> State:
     return state
 
 
-def run_check(session: Session, actor: Actor, *, share: float) -> CheckReport:
+def _share_of(data: float) -> float:
+    """
+    Give the share of the packs that a check reads.
+
+    Raises:
+        InputError: It is not True, False or a number from 0 to 1.
+    """
+    try:
+        share = float(data)
+    except (TypeError, ValueError):
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise InputError("data is True, False or a share between 0 and 1")
+    return share
+
+
+def run_check(session: Session, actor: Actor, *, data: float) -> CheckReport:
     """
     Check the vault; see :meth:`Vault.check`.
 
     Raises:
         PolicyError: Refused.
-        InputError: *share* is not within 0 and 1.
+        InputError: *data* is no share.
     """
-    if not 0.0 <= share <= 1.0:
-        raise InputError("data is True, False or a share between 0 and 1")
+    share = _share_of(data)
     session.begin(Action.CHECK, actor)
-    run = _Check(session, share)
+    run = _Check(session, PackCheck(session, share))
     run.go()
+    bad, good = run.packs.bad(), run.packs.whole
+    for pack in good:
+        session.index.trust(pack)
+    for pack in bad:
+        session.index.distrust(pack)
     if not session.read_only:
-        facts = rec.Checked(len(run.report.problems), share)
         try:
-            session.log.commit_draft(Draft("check", facts, [session.audit(actor, Action.CHECK)]))
+            session.log.commit(Fresh(partial(_draft, session, actor, run, bad, good)))
         except LoopbackupError as exc:
             run.report.problems.append(Problem(exc.kind, f"the check was not recorded: {exc}"))
     return run.report
 
 
+def _draft(
+    session: Session, actor: Actor, run: _Check, bad: set[bytes], good: set[bytes], state: State
+) -> Draft:
+    """Record that a check ran, and which packs backups must not rely on from now on."""
+    distrusted = sorted(((state.distrusted - good) | bad) - state.condemned.keys())
+    joined, listed = inline_or_list(session.store, join_names(distrusted), INLINE_BYTES)
+    facts = rec.Checked(len(run.report.problems), run.packs.share, joined, listed)
+    return Draft("check", facts, [session.audit(actor, Action.CHECK)])
+
+
 @define(eq=False)
 class _Check:
     session: Session
-    share: float
+    packs: PackCheck
     report: CheckReport = field(factory=CheckReport)
     state: State = field(init=False)
-    sizes: dict[str, int] = field(factory=dict)
-    bad: dict[tuple[bytes, bytes], str] = field(factory=dict)
-    """(domain id, chunk id) -> why it cannot be restored."""
-    used: dict[bytes, int] = field(factory=lambda: defaultdict(int))
 
     def go(self) -> None:
-        """Check everything that can be checked."""
+        """
+        Check everything that can be checked.
+
+        A prune, a forget or new keys make what was looked at go away beside
+        the check. So nothing is reported before a look at which nothing moved.
+        """
         self.state = self.session.log.state
-        self.report.records = self.state.size
         self._guard("ledger", self._ledger)
+        ledger = self.report.problems
+        for _ in range(MAX_LOOKS):
+            self.state = state = self.session.log.state
+            seen = (state.segments, state.snapshots, state.shards, len(state.condemned))
+            self.report = CheckReport(records=state.size, problems=list(ledger))
+            self._look()
+            if len(self.report.problems) == len(ledger) or not self._moved(seen):
+                return
+
+    def _moved(self, seen: tuple[Any, ...]) -> bool:
+        try:
+            self.session.log.refresh()
+        except LoopbackupError:
+            # What is wrong with the ledger is in the report already.
+            return False
+        state = self.session.log.state
+        return (state.segments, state.snapshots, state.shards, len(state.condemned)) != seen
+
+    def _look(self) -> None:
+        report = self.report
         self._guard("keys", self._keys)
-        self._guard("store", self._list)
-        if self._guard("index", self._index):
-            if self.share > 0:
-                self._guard("data", self._data)
-            for snapshot in sorted(self.state.snapshots.values(), key=lambda s: s.index):
-                self.report.snapshots += 1
-                self._snapshot(snapshot)
+        if not self._guard("index", self._index):
+            return
+        self._guard("packs", partial(self.packs.look, self.state))
+        report.packs, report.chunks = len(self.packs.packs), self.packs.chunks
+        report.read_bytes = self.packs.read_bytes
+        entries = EntryCheck(self.session, self.packs)
+        for snapshot in sorted(self.state.snapshots.values(), key=lambda s: s.index):
+            report.snapshots += 1
+            entries.look(snapshot)
+        found = [*report.problems, *self.packs.problems()]
+        report.problems = [_with_snapshots(problem, entries) for problem in found]
+        report.problems += entries.all_problems()
 
     def _guard(self, what: str, step: Callable[[], Any]) -> bool:
         try:
@@ -149,10 +203,10 @@ class _Check:
             return False
         return True
 
-    def _problem(self, exc: LoopbackupError, *, what: str, **more: Any) -> None:
+    def _problem(self, exc: LoopbackupError, *, what: str) -> None:
         found = exc.context.get("object")
         kind = exc.kind if exc.kind != "not_found" else "missing"
-        self.report.problems.append(Problem(kind, f"{what}: {exc}", object=found, **more))
+        self.report.problems.append(Problem(kind, f"{what}: {exc}", object=found))
 
     # ---- parts
 
@@ -212,24 +266,22 @@ class _Check:
         for number in sorted(state.shards):
             self._guard("keys", partial(self.session.keyring.check_shard, number))
 
-    def _list(self) -> None:
-        for entry in self.session.store.list(names.PACKS):
-            self.sizes[entry.key] = entry.size_bytes
-
     def _index_object(self, short: bytes) -> None:
         name = names.index_name(short[1:])
         if names.content_hash(self.session.store.get(name)) != short[1:]:
             raise DamagedData("an index object's bytes do not fit its name", object=name)
 
     def _index(self) -> None:
-        """Look at every row: its pack must be there and long enough."""
-        packs: set[bytes] = set()
-        for domain in self._domains(tell=True):
+        """Open every block of the index."""
+        index = self.session.index
+        for domain_id in index.domain_ids(self.state):
             try:
-                self.session.index.mend(domain, self.state)
+                index.mend(self.session.keyring.by_id(domain_id), self.state)
+            except NotFoundError:
+                continue
             except DamagedData as exc:
                 self._problem(exc, what="index")
-        for reader in self.session.index.segments(self.state):
+        for reader in index.segments(self.state):
             if reader.rebuilt:
                 self.report.problems.append(
                     Problem(
@@ -239,169 +291,13 @@ class _Check:
                         object=names.index_name(reader.short[1:]),
                     )
                 )
-            elif self.share > 0 and reader.short[:1] == b"i":
+            elif self.packs.share > 0 and reader.short[:1] == b"i":
                 self._guard("index", partial(self._index_object, reader.short))
             for lost in reader.lost:
                 self._problem(lost, what="index")
-            packs.update(pack.name for pack in reader.packs)
-        packs -= self.state.condemned.keys()
-        self.report.packs = len(packs)
-        for domain in self._domains():
-            for reader in self.session.index.segments(self.state):
-                with contextlib.suppress(DamagedData):
-                    for blob, members in reader.rows(domain):
-                        self._row(domain, blob, members)
-        for pack in sorted(packs):
-            name = names.pack_name(pack[1:])
-            if name not in self.sizes:
-                self.report.problems.append(Problem("missing", "a pack is missing", object=name))
-
-    def _domains(self, *, tell: bool = False) -> Iterator[Domain]:
-        """Yield the domains whose keys are there; *tell* of those whose keys are damaged."""
-        for domain_id in self.session.index.domain_ids(self.state):
-            try:
-                yield self.session.keyring.by_id(domain_id)
-            except NotFoundError:
-                continue
-            except DamagedData as exc:
-                if tell:
-                    self._problem(exc, what="keys")
-
-    def _row(self, domain: Domain, blob: Blob, members: bytes) -> None:
-        self.report.chunks += 1
-        if blob.pack in self.state.condemned:
-            return
-        end = blob.offset + blob.length
-        self.used[blob.pack] = max(self.used[blob.pack], end)
-        size = self.sizes.get(names.pack_name(blob.pack[1:]), 0)
-        if end > size:
-            why = "its pack is missing" if size == 0 else "its pack is cut short"
-            self._spoil(domain, blob, members, why)
-
-    def _spoil(self, domain: Domain, blob: Blob, members: bytes, why: str) -> None:
-        for chunk_id, _place in places_of(blob, members):
-            if not self._elsewhere(domain, chunk_id, blob.pack):
-                self.bad[domain.id, chunk_id] = f"{why} ({names.pack_name(blob.pack[1:])})"
-
-    def _elsewhere(self, domain: Domain, chunk_id: bytes, pack: bytes) -> bool:
-        place = self.session.index.find(domain, chunk_id, self.state)
-        return place is not None and place.blob.pack != pack
-
-    # ---- bytes
-
-    def _data(self) -> None:
-        """Read whole packs, and open every blob in them."""
-        packs = sorted(p for p in self.used if names.pack_name(p[1:]) in self.sizes)
-        if self.share < 1:
-            count = max(1, round(len(packs) * self.share)) if packs else 0
-            packs = random.sample(packs, count)
-        chosen = set(packs)
-        rows: dict[bytes, list[tuple[Domain, Blob, bytes]]] = defaultdict(list)
-        for domain in self._domains():
-            for reader in self.session.index.segments(self.state):
-                with contextlib.suppress(DamagedData):
-                    for blob, members in reader.rows(domain):
-                        if blob.pack in chosen:
-                            rows[blob.pack].append((domain, blob, members))
-        list(self.session.executor.map(lambda p: self._pack(p, rows[p]), packs))
-
-    def _pack(self, pack: bytes, rows: list[tuple[Domain, Blob, bytes]]) -> None:
-        name = names.pack_name(pack[1:])
-        try:
-            data = self.session.store.get(name)
-        except LoopbackupError as exc:
-            self._problem(exc, what="pack")
-            return
-        self.report.read_bytes += len(data)
-        if names.content_hash(data) != pack[1:]:
-            self.report.problems.append(
-                Problem("damaged", "a pack's bytes do not fit its name", object=name)
-            )
-        view = memoryview(data)
-        for domain, blob, members in rows:
-            try:
-                _verify(domain, blob, members, view[blob.offset : blob.offset + blob.length])
-            except DamagedData as exc:
-                self._spoil(domain, blob, members, str(exc))
-
-    # ---- snapshots
-
-    def _snapshot(self, record: SnapshotRecord) -> None:
-        short = record.id.hex()
-        try:
-            describe(self.session, record)
-        except NotFoundError:
-            self._keys_gone(short)
-            return
-        except LoopbackupError as exc:
-            self._problem(exc, what="snapshot", snapshots=(short,))
-            return
-        try:
-            root = read_snapshot_root(self.session, record)
-            table = TableReader(self.session.keyring.meta, root, self.session.reader)
-            for number in range(len(table.chunks)):
-                for row in table.rows(number):
-                    self._domain(short, row)
-        except LoopbackupError as exc:
-            self._problem(exc, what="snapshot", snapshots=(short,))
-
-    def _keys_gone(self, short: str) -> None:
-        self.report.problems.append(
-            Problem(
-                "missing_keys",
-                "the keys of entries that a snapshot names are gone",
-                snapshots=(short,),
-            )
-        )
-
-    def _domain(self, short: str, row: Any) -> None:
-        try:
-            domain = self.session.keyring.by_id(row.domain)
-        except NotFoundError:
-            self._keys_gone(short)
-            return
-        except DamagedData as exc:
-            self._problem(exc, what="entries", snapshots=(short,))
-            return
-        try:
-            stream = StreamReader(domain, row, self.session.reader)
-        except LoopbackupError as exc:
-            self._problem(exc, what="entries", snapshots=(short,))
-            return
-        for number in range(len(stream.chunks)):
-            try:
-                nodes = stream.nodes(number)
-            except LoopbackupError as exc:
-                self._problem(exc, what="entries", snapshots=(short,))
-                continue
-            for node in nodes:
-                self._entry(short, domain, node)
-
-    def _entry(self, short: str, domain: Domain, node: Node) -> None:
-        path = node.path
-        try:
-            ids = list(content_ids(node, domain, self.session.reader))
-        except DamagedData:
-            # The chunks that hold the ids are among those without a good place.
-            ids = node.chunk_ids()
-        for chunk_id in ids:
-            why = self.bad.get((domain.id, chunk_id))
-            if why is None and self.session.index.find(domain, chunk_id, self.state) is None:
-                why = "no pack holds a part of it"
-            if why is not None and len(self.report.problems) < MAX_ENTRIES_NAMED:
-                self.report.problems.append(
-                    Problem("damaged", f"an entry cannot be restored: {why}", path, None, (short,))
-                )
-                return
 
 
-def _verify(domain: Domain, blob: Blob, members: bytes, data: memoryview) -> None:
-    payload = domain.decrypt(
-        data, generation=blob.generation, chunk_id=blob.id, codec=blob.codec, plain=blob.plain
-    )
-    plain = memoryview(decompress(blob.codec, payload, blob.plain))
-    if domain.chunk_id(plain, CONTENT_KINDS[blob.kind]) != blob.id:
-        raise DamagedData("a blob's content does not fit its id")
-    for chunk_id, place in places_of(blob, members):
-        if members and domain.chunk_id(plain[place.start : place.start + place.length]) != chunk_id:
-            raise DamagedData("a chunk's content does not fit its id")
+def _with_snapshots(problem: Problem, entries: EntryCheck) -> Problem:
+    """Add to a damaged object which snapshots need it."""
+    needed = entries.needed_by.get(problem.object or "")
+    return problem if needed is None else evolve(problem, snapshots=tuple(needed))

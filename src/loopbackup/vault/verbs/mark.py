@@ -14,7 +14,7 @@ from attrs import define, field
 
 from ...errors import DamagedData, NotFoundError
 from ...terms import Problem
-from ..content.segment import Blob, Place, places_of
+from ..content.segment import Blob, Place, SegmentReader, places_of
 from ..content.streams import StreamReader, TableReader, content_ids
 from ..format import codec
 from ..format.snapshot import TableRow
@@ -188,15 +188,32 @@ def live_parts(
 
     Each blob comes once, also where two segments name its pack. *live* is
     emptied; what is left in it afterwards has no usable place. Of two copies
-    the first in the order of the segments is the chunk's home.
+    the first in the order of the segments is the chunk's home, but for packs
+    that are distrusted: what stands in another one too is not alive there.
     """
     session.index.mend(domain, state)
     readers = session.index.segments(state)
+    packs = {pack.name for reader in readers for pack in reader.packs}
+    distrusted = {pack for pack in packs if session.index.distrusts(pack, state)}
+    yield from _parts(readers, state, domain, live, distrusted)
+    if distrusted:
+        yield from _parts(readers, state, domain, live, packs - distrusted)
+
+
+def _parts(
+    readers: list[SegmentReader],
+    state: State,
+    domain: Domain,
+    live: set[bytes],
+    without: set[bytes],
+) -> Iterator[LivePart]:
     named = Counter(pack.name for reader in readers for pack in reader.packs)
     seen: set[tuple[bytes, int]] = set()
     for reader in readers:
         for blob, members in reader.rows(domain):
-            if blob.pack in state.condemned or (blob.pack, blob.offset) in seen:
+            if blob.pack in state.condemned or blob.pack in without:
+                continue
+            if (blob.pack, blob.offset) in seen:
                 continue
             if named[blob.pack] > 1:
                 seen.add((blob.pack, blob.offset))

@@ -8,11 +8,13 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...terms import Problem
 from ..format import names
 from ..keys.domains import Domain
 from ..ledger.state import State
 from ..store.protocol import StoredObject
+from .check_packs import pack_is_gone, too_many_missing
 from .mark import Marks, domains_of, live_chunks, live_parts
 from .session import Session
 
@@ -76,7 +78,12 @@ class Plan:
     dead: set[bytes] = field(factory=set)
     rewrite: set[bytes] = field(factory=set)
     unknown: set[bytes] = field(factory=set)
+    retired: set[bytes] = field(factory=set)
+    """Packs that cannot be read, not even their directory, and that nothing needs."""
     rescue: list[tuple[Domain, bytes]] = field(factory=list)
+    """Live chunks that no pack holds."""
+    doubtful: list[tuple[Domain, bytes]] = field(factory=list)
+    """Live chunks that only distrusted packs hold."""
     usage: dict[bytes, Usage] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
     complete: bool = True
@@ -89,10 +96,16 @@ def condemnations(state: State) -> int:
 
 
 def look(plan: Plan, session: Session, state: State, marks: Marks, listing: Listing) -> None:
-    """Decide what is dead, wasteful, unknown; *plan* is filled, nothing is written."""
+    """
+    Decide what is dead, wasteful, unknown; *plan* is filled, nothing is written.
+
+    Raises:
+        DamagedData: Most packs are missing: the place is wrong, not the packs.
+    """
     usage: dict[bytes, Usage] = defaultdict(Usage)
     pinned: set[bytes] = set()
     known = {pack.name for reader in session.index.segments(state) for pack in reader.packs}
+    _distrust_missing(plan, session, known - state.condemned.keys(), listing)
     for domain in domains_of(session, state, marks):
         if domain is None:
             # Whose it was cannot be told any more, so neither what is in use.
@@ -107,6 +120,8 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
             use.live += part.blob.length * (share if part.blob.plain else bool(part.live))
             if domain.id in marks.pinned:
                 pinned.add(part.blob.pack)
+            elif session.index.distrusts(part.blob.pack, state):
+                plan.doubtful += [(domain, chunk_id) for chunk_id, _ in part.live]
         if domain.id in marks.pinned:
             plan.complete = False
         else:
@@ -116,14 +131,49 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
     plan.usage = usage
     usable = known - state.condemned.keys() - pinned - claimed
     plan.dead = {pack for pack in usable if usage[pack].live == 0}
-    plan.rewrite = _wasteful(usable - plan.dead, usage, listing, session.header.pack_size)
+    # What stands only in a pack that cannot be read cannot be moved out of it.
+    sound = {p for p in usable - plan.dead if not session.index.distrusts(p, state)}
+    plan.rewrite = _wasteful(sound, usage, listing, session.header.pack_size)
     lost = [problem for reader in session.index.segments(state) for problem in reader.lost]
     if lost:
+        if plan.complete and not plan.rescue:
+            plan.retired = {p for p in map(_pack_of, lost) if _unreadable(session, p)} - claimed
         # A pack that a lost directory does not name any more is not unknown.
         plan.complete = False
         plan.problems += [Problem(p.kind, str(p), object=p.context["object"]) for p in lost]
     else:
         plan.unknown = _unknown(session, state, listing, known | claimed)
+
+
+def _distrust_missing(plan: Plan, session: Session, packs: set[bytes], listing: Listing) -> None:
+    """Find the packs that are gone; what is alive in them is looked for elsewhere first."""
+    absent = packs - listing.sizes.keys()
+    if too_many_missing(len(absent), len(packs)):
+        raise DamagedData(
+            f"{len(absent):,} of {len(packs):,} packs are missing; nothing was changed. "
+            "Is this the whole folder, and is everything mounted?",
+            kind="missing",
+        )
+    for pack in sorted(absent):
+        if pack_is_gone(session, pack):
+            session.index.distrust(pack)
+            name = names.pack_name(pack[1:])
+            plan.problems.append(Problem("missing", "a pack is missing", object=name))
+
+
+def _pack_of(lost: DamagedData) -> bytes:
+    return b"p" + bytes.fromhex(str(lost.context["object"]).rsplit("/", 1)[-1])
+
+
+def _unreadable(session: Session, pack: bytes) -> bool:
+    """Try once more to read a pack's directory; a newer format is not damage."""
+    try:
+        session.index.pack(pack)
+    except (NotFoundError, DamagedData):
+        return True
+    except NewerFormat:
+        return False
+    return False
 
 
 def _wasteful(

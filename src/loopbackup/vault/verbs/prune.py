@@ -17,16 +17,17 @@ from attrs import define, field
 from ...errors import ConflictError, DamagedData, NotFoundError
 from ...logs import get_logger
 from ...terms import Action, Actor, Problem
-from ..content.segment import Place, SegmentReader, build_index
+from ..content.segment import SegmentReader, build_index
 from ..content.upload import Upload, Uploaded
 from ..format import names
 from ..format import record as rec
 from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Rebuild, inline_or_list
-from ..ledger.state import Front, State, join_fronts, join_names, object_name
+from ..ledger.state import Front, State, join_fronts, join_names
 from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
 from .plan_prune import Listing, Plan, condemnations, look
+from .rescue import rescue
 from .session import Session
 from .sweep import Swept, sweep
 
@@ -178,13 +179,14 @@ class _Job:
             pack_size=session.header.pack_size,
             bundle_size=session.header.bundle_size,
         )
-        self._move(state, marks)
+        self._move(state, marks, listing)
         self.uploaded = self.upload.finish()
         self.moved = {d: set(places) for d, places in self.upload.own_places().items()}
         self.condemned = self.plan.dead | self.plan.rewrite | self.plan.unknown
+        self.condemned |= self.plan.retired
         self._merge(state)
 
-    def _move(self, state: State, marks: Marks) -> None:
+    def _move(self, state: State, marks: Marks, listing: Listing) -> None:
         """Copy live chunks out of the packs to rewrite, verified, under fresh salts."""
         plan, session = self.plan, self.session
         if plan.rewrite:
@@ -201,8 +203,8 @@ class _Job:
                 random.SystemRandom().shuffle(parts)
                 for part in parts:
                     self._copy(domain, part)
-        for domain, chunk_id in plan.rescue:
-            self._rescue(state, domain, chunk_id)
+        if plan.rescue or plan.doubtful:
+            self._rescue(state, listing)
 
     def _copy(self, domain: Domain, part: LivePart) -> None:
         kind = CONTENT_KINDS[part.blob.kind]
@@ -216,31 +218,18 @@ class _Job:
             data = self.session.reader.read_place(domain, chunk_id, place)
             self.upload.put_small(domain, group, chunk_id, bytes(data))
 
-    def _rescue(self, state: State, domain: Domain, chunk_id: bytes) -> None:
-        """Bring back a live chunk that only a condemned pack holds."""
-        for short in list(state.condemned):
-            if short[:1] != b"p":
-                continue
-            try:
-                place = self.session.index.pack_places(short, domain).get(chunk_id)
-                if place is None:
-                    continue
-                kind = _kind_of(place, chunk_id)
-                data = self.session.reader.read_place(domain, chunk_id, place, kind)
-            except (DamagedData, NotFoundError):
-                continue
-            self.upload.put(domain, chunk_id, bytes(data), kind)
-            get_logger().error("a live chunk was condemned and is brought back")
-            self.result.problems.append(
-                Problem(
-                    "rescued",
-                    "a live chunk stood in a condemned pack only",
-                    object=object_name(short),
-                )
-            )
-            return
-        self.plan.complete = False
-        self.result.problems.append(Problem("missing_chunk", "no pack holds a live chunk"))
+    def _rescue(self, state: State, listing: Listing) -> None:
+        """Look for what no good pack holds in the condemned ones that still stand."""
+        plan = self.plan
+        standing = {p for p in state.condemned.keys() & listing.sizes.keys() if p[:1] == b"p"}
+        left, problems = rescue(self.session, self.upload, plan.rescue, standing)
+        self.result.problems += problems
+        if left:
+            plan.complete = False
+            text = f"no pack holds {sum(map(len, left.values())):,} chunks of live snapshots"
+            self.result.problems.append(Problem("missing_chunk", text))
+        _, problems = rescue(self.session, self.upload, plan.doubtful, standing)
+        self.result.problems += problems
 
     # ---- merging segments
 
@@ -344,11 +333,12 @@ class _Job:
             if reader.short not in self.merged:
                 known = {pack.name for pack in reader.packs}
                 named |= known & self.plan.unknown
-        self.condemned -= claimed | (named - self.plan.dead - self.plan.rewrite)
+        chosen = self.plan.dead | self.plan.rewrite | self.plan.retired
+        self.condemned -= claimed | (named - chosen)
         new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
         if new:
             self._keep_for(state, mark(session, new))
-        if not self.condemned >= self.plan.dead | self.plan.rewrite:
+        if not self.condemned >= chosen:
             # The merged segment leaves out what was to go and now stays.
             self.condemned -= set(self.merged)
             self.merged, self.merged_into, self.merged_packs = [], [], []
@@ -369,10 +359,14 @@ class _Job:
                     if pack not in state.condemned:
                         where[chunk_id].add(pack)
             for packs in where.values():
-                if packs <= self.condemned:
-                    self.condemned -= packs
+                good = {p for p in packs if not session.index.distrusts(p, state)} or packs
+                if good <= self.condemned:
+                    self.condemned -= good
+            if not where.keys() >= live:
+                # It may stand in what only this process cannot read.
+                self.condemned -= self.plan.retired
         if marks.pinned:
-            self.condemned -= self.plan.dead | self.plan.rewrite
+            self.condemned -= self.plan.dead | self.plan.rewrite | self.plan.retired
 
     def _draft(self, state: State) -> Draft:
         condemned = sorted(self.condemned - state.condemned.keys())
@@ -399,7 +393,3 @@ def _mergeable(live: list[SegmentReader]) -> list[SegmentReader]:
         chosen.append(reader)
         total += reader.size
     return chosen
-
-
-def _kind_of(place: Place, chunk_id: bytes) -> str:
-    return CONTENT_KINDS[place.blob.kind] if place.blob.id == chunk_id else "data"

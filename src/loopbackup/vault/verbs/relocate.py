@@ -107,7 +107,8 @@ class Relocator:
         """Read a chunk of this run, which the ledger's index does not know yet."""
         place = self._own.get(domain.id, {}).get(chunk_id)
         if place is None:
-            place = self._session.index.find(domain, chunk_id, self._session.log.state)
+            state = self._session.log.state
+            place = next(iter(self._session.index.places(domain, chunk_id, state)), None)
         if place is None:
             place = self._old_place(domain, chunk_id)
         if place is None:
