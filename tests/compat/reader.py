@@ -19,17 +19,16 @@ import sys
 import unicodedata
 from collections import defaultdict, namedtuple
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from backports.zstd import ZstdDecompressor, ZstdError
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf import argon2, hkdf
 from msgspec.msgpack import decode, encode
 
@@ -40,14 +39,10 @@ ROLES |= dict.fromkeys(("forget", "prune", "swept", "summary", "check"), "mainta
 ROLES |= {"claim-lapsed": "maintainer", "created": "admin", "writer": "admin"}
 LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
-Owner = tuple[bytes, int]  # Domain id and generation.
 Domain = namedtuple("Domain", "id secret generations label")
 Frame = namedtuple("Frame", "version index commit tree epoch root writer at_us kind bodies facts")
-Entry = namedtuple(
-    "Entry",
-    "path kind mode uid gid user group mtime_ns ctime_ns inode size chunks extra",
-    defaults=(0, 0, 0, "", "", 0, 0, 0, 0, b"", None),
-)
+Entry = namedtuple("Entry", "path kind mode uid gid user group mtime_ns ctime_ns inode size "
+                   "chunks extra", defaults=(0, 0, 0, "", "", 0, 0, 0, 0, b"", None))  # fmt: skip
 # All that altered or missing bytes raise, in here or in what is imported.
 DAMAGE = (InvalidSignature, InvalidTag, ZstdError, struct.error, LookupError, OSError, TypeError,
           ArithmeticError, AttributeError, RecursionError, ValueError)  # fmt: skip
@@ -91,7 +86,7 @@ def place_of(folder: Path, name: bytes) -> Path:
 def derive(key: bytes, label: str, context: bytes, length: int = 32) -> bytes:
     """Compute D(key, label, context, length) (1)."""
     info = b"loopbackup/v1/" + label.encode() + b"\0" + context
-    return hkdf.HKDFExpand(SHA512(), length, info).derive(key)
+    return hkdf.HKDFExpand(hashes.SHA512(), length, info).derive(key)
 
 
 def unseal(data: bytes, kind: int, key: bytes, vid: bytes, generation: int = 0) -> bytes:
@@ -121,10 +116,9 @@ class Ledger:
         self.writers: dict[bytes, tuple[bytes, list[str]]] = {}  # Key and roles.
         self._enrol(house)
         need(header_hash == self.header_hash and first.writer in self.writers, "another record 0")
-        self.shards: dict[int, bytes] = dict(shards)
+        self.shards, self.alarms = dict[int, bytes](shards), list[tuple[int, str]]()
         self.snapshots: dict[bytes, tuple[bytes, list[Any]]] = {}  # Root and bodies.
         self.segments, self.condemned = dict[bytes, bytes](), set[bytes]()  # Name to front.
-        self.alarms: list[tuple[int, str]] = []
         self.size, self.tree, self._peaks = 0, hashlib.sha256().digest(), list[bytes]()
         self._append(record_0)
         need(not self.alarms, f"no vault: {self.alarms}")
@@ -255,7 +249,7 @@ def root_key_of(slot: bytes, secret: str, ledger: Ledger) -> bytes:
     info += hashlib.sha256(public_key).digest()
     suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
     k1 = suite.decrypt(wrapped, hpke.MLKEM768X25519PrivateKey(pq, curve), info)
-    return unseal(box, 1, hkdf.HKDF(SHA512(), 32, ledger.salt, info).derive(k1), ledger.vid)
+    return unseal(box, 1, hkdf.HKDF(hashes.SHA512(), 32, ledger.salt, info).derive(k1), ledger.vid)
 
 
 def _node(right: bytes, left: bytes) -> bytes:
@@ -288,11 +282,17 @@ class Vault:
             self.domains |= {domain.id: domain for domain in domains_of(shard)}
         self.places: dict[tuple[bytes, bytes], list[tuple[Any, int, int]]] = defaultdict(list)
         for segment, expected in self.ledger.segments.items():
-            try:
+            with self.told(f"segment {segment.hex()}"):
                 self._read_segment(segment, expected, derive(index, "index", self.vid))
-            except DAMAGE as problem:
-                self.problems.append(f"segment {segment.hex()}: {problem!r}")
         self._open = functools.lru_cache(maxsize=8)(self._open_blob)
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Note what is damaged, and go on behind it."""
+        try:
+            yield
+        except DAMAGE as problem:
+            self.problems.append(f"{what}: {problem!r}")
 
     def _keyring(self, kind: str, secret: str) -> tuple[bytes, list[bytes]]:
         ledger, keys, root_key = self.ledger, self.folder / "keys" / self.ledger.epoch.hex(), b""
@@ -325,7 +325,7 @@ class Vault:
             if domain_id in self.domains:  # All else is erased.
                 self._read_block((domain_id, generation), block, salt, packs)
 
-    def _decrypt(self, use: str, owner: Owner, data: bytes, described: bytes) -> bytes:
+    def _decrypt(self, use: str, owner: tuple[bytes, int], data: bytes, described: bytes) -> bytes:
         domain_id, generation = owner
         purpose = {"data": b"loopbackup/v1/blob\0", "index": b"loopbackup/v1/block\0"}[use]
         generations = dict(self.domains[domain_id].generations)
@@ -335,7 +335,7 @@ class Vault:
         tied = b"\1\1" + self.vid + domain_id + struct.pack("<I", generation) + described
         return AESGCM(key).decrypt(bytes(12), data[24:], tied)
 
-    def _read_block(self, owner: Owner, block: bytes, salt: bytes, packs: list[Any]) -> None:
+    def _read_block(self, owner: Any, block: bytes, salt: bytes, packs: list[Any]) -> None:
         plain = self._decrypt("index", owner, block, salt)
         members = 4 + 54 * u32(plain)
         for row in struct.iter_unpack("<I32s4I2B", plain[4:members]):
@@ -384,14 +384,10 @@ class Vault:
         tables = [decode(self.chunk(self.meta, part, "table")) for part in cut(table, 32)]
         for domain_id, chunks, listed, number, _ in itertools.chain(*tables):
             if domain_id in self.domains:  # Else it is erased.
-                try:
+                with self.told(f"{snapshot_id.hex()}: {number} entries"):
                     yield from [*self._entries_of(self.domains[domain_id], chunks, listed)]
-                except DAMAGE as problem:
-                    self.problems.append(f"{snapshot_id.hex()}: {number} entries: {problem!r}")
 
-    def _entries_of(
-        self, domain: Domain, chunks: bytes, listed: bool
-    ) -> Iterator[tuple[Domain, Entry]]:
+    def _entries_of(self, domain: Domain, chunks: bytes, listed: bool) -> Iterator[Any]:
         if listed:
             chunks, _ = decode(self.chunk(domain, chunks, "list"))
         streams = [decode(self.chunk(domain, chunk_id, "stream")) for chunk_id in cut(chunks, 32)]
@@ -401,20 +397,26 @@ class Vault:
             yield domain, entry._replace(kind=ENTRY_KINDS[entry.kind], extra=entry.extra or {})
 
     def content(self, domain: Domain, entry: Entry) -> Iterator[bytes]:
-        """Read the content of a file or item, chunk by chunk."""
-        chunks, size = cut(entry.chunks, 32), 0
+        """Read the content of a file or item piece by piece, holes as zeros."""
+        chunks, data, at = cut(entry.chunks, 32), b"", 0
         if entry.extra.get("listed"):
             chunks = cut(b"".join(self.chunk(domain, ids, "ids") for ids in chunks), 32)
-        for chunk_id in chunks:
-            data = self.chunk(domain, chunk_id, "data")
-            size += len(data)
-            yield data
-        need(size == entry.size, "chunks of another length")
+        for start, length in [*entry.extra.get("extents", [(0, entry.size)]), (entry.size, 0)]:
+            need(at <= start <= start + length <= entry.size, "extents out of order or bounds")
+            yield from (bytes(min(start - hole, 1 << 20)) for hole in range(at, start, 1 << 20))
+            at, end = start, start + length
+            while at < end:
+                data = data or self.chunk(domain, chunks.pop(0), "data")
+                yield data[: end - at]
+                at, data = min(end, at + len(data)), data[end - at :]
+        need(not chunks and not data, "chunks of another length")
 
 
-def finish(path: bytes, entry: Entry) -> None:
-    """Make a link or pipe, and set mode and time of what stands there."""
-    if entry.kind == "symlink":
+def finish(path: bytes, first: bytes, entry: Entry) -> None:
+    """Make a link or pipe, and set attributes, mode and time of what stands there."""
+    if first != path:
+        os.link(first, path, follow_symlinks=False)
+    elif entry.kind == "symlink":
         os.symlink(entry.extra["target"], path)
     elif entry.kind == "fifo":
         os.mkfifo(path)
@@ -422,36 +424,36 @@ def finish(path: bytes, entry: Entry) -> None:
         os.chmod(path, entry.mode)
     if entry.kind != "item" or entry.mtime_ns:
         os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+    for name, value in entry.extra.get("xattrs", {}).items():
+        os.setxattr(path, name, value, follow_symlinks=False)
 
 
 def restore(vault: Vault, snapshot: bytes, out: Path | None) -> list[dict[str, Any]]:
-    """Read a snapshot, into a new folder if one is given; give its entries."""
-    found, later = [], []
+    """Read a snapshot, into a new folder if one is given, zeros as holes; give its entries."""
+    found, later, links = [], [], dict[Any, bytes]()
     for domain, entry in vault.entries(snapshot):
         path, digest = os.path.join(os.fsencode(out or ""), entry.path), hashlib.sha256()
-        try:
+        first = links.get(group := entry.extra.get("link") or path, path)
+        is_folder = entry.kind == "folder"
+        with vault.told(f"{snapshot.hex()} {entry.path!r}"):
             if out:
-                folder = path if entry.kind == "folder" else os.path.dirname(path)
-                os.makedirs(folder, exist_ok=True)
-            has_file = out and entry.kind in ("file", "item")
+                os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+            has_file = out and entry.kind in ("file", "item") and first == path
             with open(path if has_file else os.devnull, "xb" if has_file else "wb") as file:
                 for data in vault.content(domain, entry):
                     digest.update(data)
-                    file.write(data)
-        except DAMAGE as problem:
-            vault.problems.append(f"{snapshot.hex()} {entry.path!r}: {problem!r}")
-            continue
-        shown = entry._asdict() | {"subject": domain.label, "sha256": digest.hexdigest()}
-        found.append(shown | entry.extra)
-        if out and entry.kind not in ("char", "block", "socket", "problem"):
-            later.append((path, entry))
-    # Links come when nothing is written any more, so nothing is written through one.
-    # Folders come last, the inner ones first: what is made in them changes their times.
-    for path, entry in sorted(later, key=lambda pair: (pair[1].kind == "folder", -len(pair[0]))):
-        try:
-            finish(path, entry)
-        except DAMAGE as problem:
-            vault.problems.append(f"{snapshot.hex()} {entry.path!r}: {problem!r}")
+                    file.write(data) if data.strip(b"\0") else file.seek(len(data), os.SEEK_CUR)
+                if has_file:
+                    file.truncate()
+            shown = entry._asdict() | {"subject": domain.label, "sha256": digest.hexdigest()}
+            found.append(shown | entry.extra | {"xattrs": [*entry.extra.get("xattrs", {}).items()]})
+            if out and entry.kind not in ("char", "block", "socket", "problem"):
+                later.append((is_folder, first != path, -len(path), path, first, entry))
+                links[group] = first
+    # Links when all is written: nothing goes through one. Folders last, for their times.
+    for *_, path, first, entry in sorted(later, key=lambda one: one[:3]):
+        with vault.told(f"{snapshot.hex()} {entry.path!r}"):
+            finish(path, first, entry)
     return found
 
 
@@ -462,11 +464,9 @@ def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[
         place = out and out / snapshot_id.hex()
         if place:
             place.mkdir(parents=True)  # A new folder holds no link that leads out of it.
-        try:
+        with vault.told(snapshot_id.hex()):
             found = {"id": snapshot_id} | vault.snapshot(snapshot_id)
             snapshots.append(found | {"entries": restore(vault, snapshot_id, place)})
-        except DAMAGE as problem:
-            vault.problems.append(f"{snapshot_id.hex()}: {problem!r}")
     told = {"alarms": vault.ledger.alarms, "problems": vault.problems, "vault": vault.vid}
     head = f"{vault.ledger.size}:{vault.ledger.tree.hex()}"
     return told | {"head": head, "snapshots": snapshots}
@@ -487,7 +487,7 @@ def main() -> int:
     except (FoldError, *DAMAGE) as problem:
         sys.exit(f"{options.vault}: {problem!r}")
     if options.json:  # Bytes, paths among them, are shown in hexadecimal.
-        print(json.dumps(found, indent=1, default=bytes.hex))
+        print(json.dumps(found, indent=1, default=bytes.hex, skipkeys=True))
     else:
         for snapshot in found["snapshots"]:
             print(snapshot["id"].hex(), snapshot["name"], f"{len(snapshot['entries'])} entries")

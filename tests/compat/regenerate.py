@@ -18,7 +18,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -101,7 +101,24 @@ def write_tree(root: Path) -> None:
     }.items():
         os.symlink(target, os.path.join(top, name))
     os.mkfifo(os.path.join(top, b"pipe"))
-    finish_tree(root, {b"empty": 0o600, b"notes.txt": 0o755, b"deep/er": 0o700, b"void": 0o1777})
+    os.link(os.path.join(top, b"notes.txt"), os.path.join(top, b"deep/notes again.txt"))
+    with open(os.path.join(top, b"sparse.img"), "wb") as file:
+        file.seek(3 << 20)
+        file.write(noise(20_000, "sparse"))
+        file.truncate(5 << 20)
+    # Where the file system has no place for it, the vault has none either.
+    with suppress(OSError, AttributeError):
+        os.setxattr(os.path.join(top, b"poem.txt"), b"user.origin", b"Acme AB\xff")
+    finish_tree(
+        root,
+        {
+            b"empty": 0o600,
+            b"notes.txt": 0o755,
+            b"deep/notes again.txt": 0o755,
+            b"deep/er": 0o700,
+            b"void": 0o1777,
+        },
+    )
 
 
 def change_tree(root: Path) -> None:
@@ -185,6 +202,11 @@ def expected_tree(root: Path) -> list[Expected]:
             entry["target"] = os.readlink(full).hex()
         if kind == "file":
             entry["sha256"] = hashlib.sha256(Path(os.fsdecode(full)).read_bytes()).hexdigest()
+            with suppress(AttributeError):
+                xattrs = {name: os.getxattr(full, name) for name in os.listxattr(full)}
+                entry["xattrs"] = [
+                    [os.fsencode(name).hex(), value.hex()] for name, value in sorted(xattrs.items())
+                ]
         entries.append(entry)
     return entries
 

@@ -275,7 +275,9 @@ class Vault(Looking):
             exclude: gitignore patterns of what to leave out.
             solid: Store small files together, which is smaller.
             idempotency_key: A retry with the same key finds the first commit.
-            source_options: For the source's file system.
+            source_options: For the file system of a URL; for a path
+                ``one_file_system``, ``exclude_if_present`` and
+                ``exclude_caches``, all off by default.
             errors: What to do when something is missing: raise after the
                 commit, or return with ``snapshot.report.problems``.
             dry_run: Read and count, store nothing.
@@ -312,6 +314,7 @@ class Vault(Looking):
             include=include,
             exclude=exclude,
             forbidden=self._session.own_folder,
+            secrets=self._session.own_secrets(),
             options=source_options,
         )
         opened = reopen()

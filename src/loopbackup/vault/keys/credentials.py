@@ -21,7 +21,14 @@ from msgspec import Meta, Struct
 
 from ...errors import AlreadyExistsError, CredentialError, DamagedData, InputError
 
-__all__ = ["Credential", "KeyFile", "Passphrase", "SlotParams"]
+__all__ = [
+    "KEYFILE_BYTES",
+    "Credential",
+    "KeyFile",
+    "Passphrase",
+    "SlotParams",
+    "holds_key",
+]
 
 
 class SlotParams(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +91,12 @@ class Passphrase:
             raise InputError('strength is "default" or "high"')
         self._secret = unicodedata.normalize("NFC", secret).encode("utf-8", "surrogateescape")
         self._memory_kib = (64 if strength == "default" else 256) * 1024
+        self._paths: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file that it was read from, if any: no backup stores that."""
+        return self._paths
 
     @classmethod
     def from_env(cls, name: str) -> Self:
@@ -102,7 +115,9 @@ class Passphrase:
             raise CredentialError("the passphrase file cannot be read", path=str(path)) from exc
         if not lines or not lines[0]:
             raise CredentialError("the passphrase file is empty", path=str(path))
-        return cls(lines[0])
+        made = cls(lines[0])
+        made._paths = (Path(path).absolute(),)
+        return made
 
     @classmethod
     def from_command(cls, *argv: str) -> Self:
@@ -144,7 +159,10 @@ class Passphrase:
         return "Passphrase(...)"
 
 
+_MAGIC = b"loopbackup-key-1 "
 _KEYFILE = re.compile(r"loopbackup-key-1 ([0-9a-f]{64}) ([0-9a-f]{8})\s*")
+KEYFILE_BYTES = 1024
+"""No more of a key file is looked at."""
 
 
 class KeyFile:
@@ -159,6 +177,11 @@ class KeyFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file itself: no backup stores it."""
+        return (self.path.absolute(),)
 
     @classmethod
     def generate(cls, path: str | os.PathLike[str]) -> Self:
@@ -194,7 +217,7 @@ class KeyFile:
         """Read the file."""
         try:
             with open(self.path, encoding="ascii") as file:
-                match = _KEYFILE.fullmatch(file.read(1024))
+                match = _KEYFILE.fullmatch(file.read(KEYFILE_BYTES))
         except (OSError, UnicodeDecodeError) as exc:
             raise CredentialError("the key file cannot be read", path=str(self.path)) from exc
         if match is None or _checksum(match[1]) != match[2]:
@@ -203,6 +226,15 @@ class KeyFile:
 
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r})"
+
+
+def holds_key(content: bytes | memoryview) -> bool:
+    """Tell whether a file that begins with *content* would be taken for a key file."""
+    if content[: len(_MAGIC)] != _MAGIC:
+        return False
+    text = bytes(content[:KEYFILE_BYTES]).decode("ascii", "replace")
+    match = _KEYFILE.fullmatch(text)
+    return match is not None and _checksum(match[1]) == match[2]
 
 
 class Seed:

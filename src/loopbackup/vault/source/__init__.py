@@ -33,6 +33,7 @@ def open_source(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     forbidden: Collection[tuple[int, int]] = (),
+    secrets: Collection[tuple[int, int]] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Source:
     """
@@ -45,8 +46,11 @@ def open_source(
         exclude: Patterns; for paths and URLs only.
         forbidden: (device, inode) of what is not to be touched, such as the
             vault; for paths only.
-        options: For the file system of a URL; for items, ``in_order=True``
-            says that they come in tree order.
+        secrets: (device, inode) of what opens the vault and is never stored;
+            for paths only.
+        options: For the file system of a URL; for a path, what
+            :class:`TreeOptions` says; for items, ``in_order=True`` says that
+            they come in tree order.
 
     Raises:
         InputError: There is no such source, or an argument does not fit it.
@@ -56,14 +60,14 @@ def open_source(
         text = os.fsdecode(source)
         path = local_path(text)
         if path is not None:
-            if options:
-                raise InputError("source_options are for URLs; a local path takes none")
             return TreeSource(
                 path,
                 subject=subject,
                 include=include,
                 exclude=exclude,
                 forbidden=forbidden,
+                secrets=secrets,
+                options=options,
             )
         from .remote import RemoteSource
 

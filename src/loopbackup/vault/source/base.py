@@ -33,6 +33,10 @@ class Found:
     no_subject: str | None = None
     held_bytes: int = 0
     """What it holds until its content is read: a bound on how far to read ahead."""
+    links: int = 1
+    """How many names its inode has; ``extra.link`` is set where there are several."""
+    problem: ScanProblem | None = None
+    """Something in it that could not be looked at; ``open`` may set it."""
 
 
 class Reader(Protocol):
@@ -87,6 +91,9 @@ class Source(Protocol):
     def open(self, found: Found) -> Reader:
         """
         Open the content of *found*, the entry that ``scan`` yielded last.
+
+        What is known only now is put into ``found.node.extra``. With
+        ``extents`` there the reader gives the data of those alone.
 
         Raises:
             OSError: It cannot be read; the backup goes on without it.

@@ -7,9 +7,10 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Final, Self
+from typing import Any, Final
 
 from ...errors import InputError
 from ...terms import SubjectKey
@@ -26,12 +27,17 @@ from ..format.entries import (
     Node,
 )
 from .base import Found, ScanProblem
+from .files import FileReader, SparseReader
 from .folders import Folder, FolderStack, list_folder, open_quietly
+from .links import LinkNumbers
+from .options import TreeOptions
 from .patterns import Patterns
+from .sparse import data_extents
 from .streams import reason_of
 from .subjects import SubjectRule, as_subjects
+from .xattrs import read_xattrs
 
-__all__ = ["FileReader", "TreeSource"]
+__all__ = ["TreeSource", "clock_ns"]
 
 _KINDS: Final = {
     stat.S_IFREG: FILE,
@@ -46,36 +52,11 @@ _KINDS: Final = {
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _ROOT_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
+# How the kernel names what stands in an open folder to calls that take no descriptor of one.
+_OPEN_FILES: Final = b"/proc/self/fd"
 
-
-class FileReader:
-    """Read one regular file; owns the descriptor."""
-
-    __slots__ = ("_fd", "_node")
-
-    def __init__(self, fd: int, node: Node) -> None:
-        self._fd = fd
-        self._node = node
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Read into *buffer*; 0 means the end."""
-        return os.readv(self._fd, (buffer,))
-
-    def changed(self) -> bool:
-        """Tell whether the file is no longer what the scan saw."""
-        now, node = os.fstat(self._fd), self._node
-        return (
-            now.st_size != node.size
-            or now.st_mtime_ns != node.mtime_ns
-            or now.st_ctime_ns != node.ctime_ns
-            or now.st_ino != node.inode
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self._fd)
+clock_ns: Callable[[], int] = time.time_ns
+"""The clock that file systems take the times of files from."""
 
 
 class TreeSource:
@@ -93,9 +74,13 @@ class TreeSource:
         exclude: Leave these out.
         forbidden: (device, inode) of files and folders to pass over, such as
             the vault's own; ``skipped`` lists the paths where they were met.
+        secrets: (device, inode) of files that open the vault: never stored,
+            and reported wherever they are met.
+        options: As :class:`TreeOptions` says.
 
     Raises:
-        InputError: There is nothing at *path*, or it is forbidden itself.
+        InputError: There is nothing at *path*, it is forbidden itself, or an
+            option is unknown or of the wrong type.
 
     Cost: about 6 microseconds an entry; memory for the names in the folders
     from the root to the current one; 66 descriptors at most.
@@ -112,14 +97,20 @@ class TreeSource:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         forbidden: Collection[tuple[int, int]] = (),
+        secrets: Collection[tuple[int, int]] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = os.fsencode(path)
+        self._options = TreeOptions.parse(options or {})
         self.name = self._path.decode("utf-8", "backslashreplace")
-        self.description = {"kind": "tree", "path": self.name}
+        self.description = {"kind": "tree", "path": self.name, **self._options.describe()}
         self.skipped: list[bytes] = []
         self._subjects = as_subjects(subject)
         self._patterns = Patterns(include, exclude)
         self._forbidden = frozenset(forbidden)
+        self._secrets = frozenset(secrets)
+        self._links = LinkNumbers()
+        self._names_open_files = os.path.isdir(_OPEN_FILES)
         self._stack: FolderStack | None = None
         # The name of an id may come over the network: ask once a run.
         self._user = lru_cache(maxsize=4096)(_user_name)
@@ -136,10 +127,15 @@ class TreeSource:
         """
         Yield every entry, in tree order.
 
+        When it begins, ``description["began_ns"]`` says so: files that were
+        changed after that cannot be told from what was read.
+
         Raises:
             InputError: The root cannot be listed.
         """
         self.close()
+        self._links = LinkNumbers()
+        self.description["began_ns"] = str(clock_ns())
         stack = self._stack = FolderStack(self._open_root())
         while stack:
             folder = stack.current
@@ -155,14 +151,20 @@ class TreeSource:
         root, name = self._path, None
         if not self._is_folder:
             root, name = os.path.split(os.path.realpath(root))
+        self._root = root
         try:
             fd = os.open(root, _ROOT_FLAGS)
         except OSError as exc:
             raise InputError(f"the source cannot be read: {reason_of(exc)}") from exc
         status = os.fstat(fd)
+        self._device = status.st_dev
+        self._links.meet(status.st_dev)
         folder = Folder(b"", b"", fd, (status.st_dev, status.st_ino), [])
         try:
-            folder.names = list_folder(fd) if name is None else [name]
+            if name is None:
+                folder.names = self._options.keep(fd, list_folder(fd))
+            else:
+                folder.names = [name]
         except OSError as exc:
             folder.close()
             raise InputError(f"the source cannot be listed: {reason_of(exc)}") from exc
@@ -203,15 +205,11 @@ class TreeSource:
         if self._patterns and self._leaves_out(path, is_dir=is_dir):
             return None
         if kind is None:
-            subject, _ = self._subjects.resolve(path, folder.subject, is_dir=False)
-            return ScanProblem(path, "unknown_kind", "neither file, folder nor link", subject)
+            return self._refused(path, folder, "unknown_kind", "neither file, folder nor link")
+        if self._secrets and (status.st_dev, status.st_ino) in self._secrets:
+            return self._refused(path, folder, "credential", "it opens this vault")
         if len(path) > MAX_PATH_BYTES:
             return self._problem(folder, "too_long", "something in it has a path over 64 KiB")
-        extra = None
-        if kind == SYMLINK:
-            extra = Extra(target=os.readlink(name, dir_fd=folder.fd))
-        elif kind in (CHAR, BLOCK):
-            extra = Extra(rdev=status.st_rdev)
         node = Node(
             path,
             kind,
@@ -224,11 +222,35 @@ class TreeSource:
             status.st_ctime_ns,
             status.st_ino,
             status.st_size if kind == FILE else 0,
-            b"",
-            extra,
         )
         subject, missing = self._subjects.resolve(path, folder.subject, is_dir=is_dir)
-        return Found(node, subject, "stat", folder, missing)
+        found = Found(node, subject, "stat", folder, missing)
+        if is_dir:
+            self._links.meet(status.st_dev)
+        elif kind != FILE or status.st_nlink > 1:
+            self._look_closer(found, folder, name, status)
+        return found
+
+    def _look_closer(
+        self, found: Found, folder: Folder, name: bytes, status: os.stat_result
+    ) -> None:
+        """Add what plain files do not have, and what has no descriptor to ask later."""
+        node = found.node
+        if node.kind == SYMLINK:
+            node.extra = Extra(target=os.readlink(name, dir_fd=folder.fd))
+        elif node.kind in (CHAR, BLOCK):
+            node.extra = Extra(rdev=status.st_rdev)
+        if status.st_nlink > 1:
+            node.extra = node.extra or Extra()
+            node.extra.link, found.links = self._links.number(status), status.st_nlink
+        if node.kind != FILE:
+            _add_xattrs(found, self._place(folder, name))
+
+    def _place(self, folder: Folder, name: bytes) -> bytes:
+        """Give a path for calls that take none relative to a folder."""
+        if self._names_open_files:
+            return b"%s/%d/%s" % (_OPEN_FILES, folder.fd, name)
+        return os.path.join(self._root, folder.path + name)
 
     def _leaves_out(self, path: bytes, *, is_dir: bool) -> bool:
         # A folder that is not selected may hold something that is.
@@ -250,17 +272,28 @@ class TreeSource:
         if selected:
             yield from _release(stack)
         try:
-            inner = stack.enter(folder, name, (status.st_dev, status.st_ino))
-            inner.subject = found.subject
-            inner.pending = None if selected else found
+            if self._options.one_file_system and status.st_dev != self._device:
+                _add_xattrs(found, self._place(folder, name))
+            else:
+                inner = stack.enter(folder, name, (status.st_dev, status.st_ino))
+                inner.names = self._options.keep(inner.fd, inner.names)
+                inner.subject = found.subject
+                inner.pending = None if selected else found
+                _add_xattrs(found, inner.fd)
         except OSError as exc:
+            _add_xattrs(found, self._place(folder, name))
             problem = self._lost(node.path, found.subject, exc)
             problem.in_tree = selected
-            node.extra = Extra(problem=problem.kind)
+            node.extra = node.extra or Extra()
+            node.extra.problem = problem.kind
         if selected:
             yield found
         if problem is not None:
             yield problem
+
+    def _refused(self, path: bytes, folder: Folder, kind: str, message: str) -> ScanProblem:
+        subject, _ = self._subjects.resolve(path, folder.subject, is_dir=False)
+        return ScanProblem(path, kind, message, subject)
 
     def _lost(self, path: bytes, subject: SubjectKey | None, exc: OSError) -> ScanProblem:
         kind = "vanished" if exc.errno in _GONE else "unreadable"
@@ -273,17 +306,31 @@ class TreeSource:
 
     def open(self, found: Found) -> FileReader:
         """
-        Open the content of a regular file.
+        Open the content of a regular file; note its holes and extended attributes.
 
         Raises:
             OSError: It is gone, may not be read, or is no regular file any more.
         """
         folder: Folder = found.ref
-        fd = open_quietly(found.node.path[len(folder.path) :], _FILE_FLAGS, folder.fd)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        node = found.node
+        fd = open_quietly(node.path[len(folder.path) :], _FILE_FLAGS, folder.fd)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.ESTALE, "it is no regular file any more")
+            _add_xattrs(found, fd)
+            # Asking costs as much as reading a small file; few files have holes.
+            extents = None
+            if status.st_blocks * 512 < node.size:
+                extents = data_extents(fd, node.size)
+            if extents is None:
+                return FileReader(fd, node)
+            node.extra = node.extra or Extra()
+            node.extra.extents = extents
+            return SparseReader(fd, node, extents)
+        except BaseException:
             os.close(fd)
-            raise OSError(errno.ESTALE, "it is no regular file any more")
-        return FileReader(fd, found.node)
+            raise
 
     def refresh(self, found: Found) -> Found:
         """
@@ -304,6 +351,20 @@ class TreeSource:
         """Close what the scan holds open."""
         if self._stack is not None:
             self._stack.close()
+
+
+def _add_xattrs(found: Found, place: int | bytes) -> None:
+    """Put extended attributes into an entry, and what of them could not be read beside it."""
+    xattrs, failed = read_xattrs(place)
+    if xattrs is None and not failed:
+        return
+    node = found.node
+    node.extra = node.extra or Extra()
+    node.extra.xattrs = xattrs
+    if failed:
+        node.extra.problem = "xattr"
+        message = f"{failed} of its extended attributes could not be read or are too large"
+        found.problem = ScanProblem(node.path, "xattr", message, found.subject, in_tree=True)
 
 
 def _release(stack: FolderStack) -> Iterator[Found]:

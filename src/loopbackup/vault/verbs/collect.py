@@ -12,21 +12,24 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ...errors import DamagedData, LoopbackupError
 from ...progress import Reporter
 from ...terms import Problem, SubjectKey
 from ..content.chunker import Chunker
 from ..content.sorter import EntrySorter
-from ..content.streams import Cursor, StreamReader, StreamWriter, TableWriter, content_ids
+from ..content.streams import StreamWriter, TableWriter, content_ids
 from ..content.upload import Upload
 from ..format.entries import FILE, ITEM, PROBLEM, Extra, Node, tree_order
+from ..keys.credentials import KEYFILE_BYTES, holds_key
 from ..keys.domains import Domain
 from ..source.base import Found, Reader, ScanProblem, Source
+from ..source.sparse import cut_extents
 from ..source.streams import reason_of
 from .domains import ensure_domains
-from .look import Described, read_table
+from .parent import Parent
+from .same_inode import SameInodes, take_content
 from .session import Session, chunker_params
 
 __all__ = ["Collected", "Collector", "Parent"]
@@ -38,38 +41,6 @@ MAX_CURSORS: Final = 512
 LISTED_IDS: Final = 8192
 """A file of more chunks (4 GiB on average) has their ids in chunks of their own."""
 _encoder: Final = msgspec.msgpack.Encoder()
-
-
-class Parent:
-    """The last snapshot of the series: what need not be read again."""
-
-    def __init__(self, session: Session, described: Described) -> None:
-        self.id = described.record.id
-        self._session = session
-        self._table = read_table(session, described.record)
-        self._damaged: set[bytes] = set()
-        self._cursors: OrderedDict[bytes, Cursor] = OrderedDict()
-
-    def find(self, domain: Domain, path: bytes) -> Node | None:
-        """Give the entry of the last snapshot at *path*."""
-        cursor = self._cursors.get(domain.id)
-        try:
-            if cursor is None:
-                row = None if domain.id in self._damaged else self._table.find(domain.id)
-                if row is None:
-                    return None
-                cursor = Cursor(StreamReader(domain, row, self._session.reader))
-                self._cursors[domain.id] = cursor
-                while len(self._cursors) > MAX_CURSORS:
-                    self._cursors.popitem(last=False)
-            else:
-                self._cursors.move_to_end(domain.id)
-            return cursor.find(path)
-        except DamagedData:
-            # A damaged parent costs a full reading, not the backup.
-            self._damaged.add(domain.id)
-            self._cursors.pop(domain.id, None)
-            return None
 
 
 @define
@@ -115,6 +86,7 @@ class Collector:
         # Of a dry run: nobody else can find what is stored nowhere.
         self._imagined: dict[SubjectKey | None, Domain] = {}
         self._imagined_ids: dict[bytes, Domain] = {}
+        self._same_inodes = SameInodes()
         self._writers: dict[bytes, StreamWriter] = {}
         self._sorter = None if source.in_order else EntrySorter()
         self.table = TableWriter(session.keyring.meta, upload)
@@ -213,52 +185,52 @@ class Collector:
                 self._problem("no_subject", "its path names no valid subject", found.node.path)
         node = found.node
         if node.kind in (FILE, ITEM):
-            node = self._content(domain, found)
+            found = self._content(domain, found)
+            node = found.node
+        if found.problem is not None:
+            self._problem(found.problem.kind, found.problem.message, node.path)
         self.result.files += 1
         self._reporter.advance(files=1)
         self._write(domain, node)
 
-    def _content(self, domain: Domain, found: Found) -> Node:
-        known = self._unchanged(domain, found)
+    def _content(self, domain: Domain, found: Found) -> Found:
+        """Give the entry with its content: taken over, or read once or twice."""
+        known = None if self._parent is None else self._parent.unchanged(domain, found)
+        if known is not None and not self._stored(domain, known):
+            known = None
         if known is not None:
             self.result.unchanged += 1
-            found.node.chunks, found.node.size = known.chunks, known.size
-            found.node.extra = _carried(found.node.extra, known.extra)
-            return found.node
+        elif found.links > 1:
+            known = self._same_inodes.find(domain, found)
+        if known is not None:
+            take_content(found.node, known)
+        else:
+            found = self._read_or_mark(domain, found)
+        if found.links > 1:
+            self._same_inodes.note(domain, found)
+        return found
+
+    def _read_or_mark(self, domain: Domain, found: Found) -> Found:
         path = found.node.path
         try:
-            if self._read(domain, found):
+            wrong = self._read(domain, found)
+            if wrong == "changed":
                 found = self._source.refresh(found)
-                if self._read(domain, found):
-                    self._problem("changed", "it changed while it was read, twice", path)
-                    found.node.extra = found.node.extra or Extra()
-                    found.node.extra.problem = "changed"
+                wrong = self._read(domain, found)
         except LoopbackupError:
             raise
         except OSError as exc:
             kind = "vanished" if isinstance(exc, FileNotFoundError) else "unreadable"
             self._problem(kind, reason_of(exc), path)
-            return Node(path, PROBLEM, extra=Extra(problem=kind))
-        return found.node
-
-    def _unchanged(self, domain: Domain, found: Found) -> Node | None:
-        """Give the parent's entry if the content need not be read again."""
-        if self._parent is None or found.unchanged_by is None:
-            return None
-        known, node = self._parent.find(domain, found.node.path), found.node
-        if known is None or known.kind != node.kind or (known.extra and known.extra.problem):
-            return None
-        if found.unchanged_by == "version":
-            mine = node.extra.version if node.extra else None
-            same = mine is not None and known.extra is not None and known.extra.version == mine
-        else:
-            same = (known.size, known.mtime_ns, known.ctime_ns, known.inode) == (
-                node.size,
-                node.mtime_ns,
-                node.ctime_ns,
-                node.inode,
-            )
-        return known if same and self._stored(domain, known) else None
+            return _without(found, kind)
+        if wrong == "credential":
+            self._problem(wrong, "it is a key file, which no backup stores", path)
+            return _without(found, wrong)
+        if wrong is not None:
+            self._problem(wrong, "it changed while it was read, twice", path)
+            found.node.extra = found.node.extra or Extra()
+            found.node.extra.problem = wrong
+        return found
 
     def _stored(self, domain: Domain, known: Node) -> bool:
         """Tell whether all content of an entry has places that last; rely on them if so."""
@@ -274,24 +246,32 @@ class Collector:
         except DamagedData:
             return False
 
-    def _read(self, domain: Domain, found: Found) -> bool:
-        """Read the content into chunks; True if it changed meanwhile."""
+    def _read(self, domain: Domain, found: Found) -> str | None:
+        """Read the content into chunks; say what is wrong with it."""
         node = found.node
         with self._source.open(found) as reader:
+            extents = None if node.extra is None else node.extra.extents
+            ahead = node.size if extents is None else sum(length for _, length in extents)
             view = memoryview(self._buffer)
             # A file of the size that the scan saw is at its end; if it has grown
             # since, ``changed`` says so.
-            whole = node.size if node.kind == FILE and 0 < node.size <= self._small else -1
-            filled = _fill(reader, view[: self._small + 1], enough=whole)
+            whole = ahead if node.kind == FILE and 0 < ahead <= self._small else -1
+            filled = _fill(reader, view[: max(self._small, KEYFILE_BYTES) + 1], enough=whole)
+            if holds_key(view[:filled]):
+                return "credential"
             if filled <= self._small:
+                count = filled
                 node.chunks = self._store_small(domain, node.uid, bytes(view[:filled]))
-                node.size = filled
                 self._reporter.advance(size_bytes=filled)
             else:
-                ids, node.size = self._store_large(domain, reader, filled)
+                ids, count = self._store_large(domain, reader, filled)
                 self._name_chunks(domain, node, ids)
-            self.result.bytes_read += node.size
-            return reader.changed()
+            if extents is None or node.extra is None:
+                node.size = count
+            else:
+                node.extra.extents = cut_extents(extents, count)
+            self.result.bytes_read += count
+            return "changed" if reader.changed() else None
 
     def _store_small(self, domain: Domain, group: int, data: bytes) -> bytes:
         if not data:
@@ -402,10 +382,7 @@ def _fill(reader: Reader, view: memoryview, *, enough: int = -1) -> int:
     return filled
 
 
-def _carried(mine: Extra | None, known: Extra | None) -> Extra | None:
-    """Carry over how an unchanged file is stored: where its holes and its ids are."""
-    if known is None or (known.extents is None and not known.listed):
-        return mine
-    mine = mine or Extra()
-    mine.extents, mine.listed = known.extents, known.listed
-    return mine
+def _without(found: Found, kind: str) -> Found:
+    """Give what stands in the snapshot for an entry that is not stored."""
+    node = Node(found.node.path, PROBLEM, extra=Extra(problem=kind))
+    return evolve(found, node=node, problem=None, links=1)

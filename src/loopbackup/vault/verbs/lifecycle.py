@@ -220,6 +220,7 @@ def open_vault(
         gate or AllowAll(),
         read_only,
         _own_folder(seam.store),
+        tuple(path.absolute() for path in getattr(credential, "paths", ())),
     )
     session.begin(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
     return session

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from attrs import define, field
@@ -61,6 +63,8 @@ class Session:
     read_only: bool
     own_folder: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of the vault's folder, so that it is never its own source or target."""
+    credential_paths: tuple[Path, ...] = ()
+    """Absolute paths of the files that the vault was opened with."""
     _executor: ThreadPoolExecutor | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
     _closed: bool = False
@@ -98,6 +102,15 @@ class Session:
         if self._closed:
             raise InputError("this vault is closed; open it again")
         self.log.check_process()
+
+    def own_secrets(self) -> frozenset[tuple[int, int]]:
+        """Give device and inode of the files that open this vault, wherever they are linked."""
+        found = set()
+        for path in self.credential_paths:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.add((status.st_dev, status.st_ino))
+        return frozenset(found)
 
     def check_writable(self) -> None:
         """Raise InputError when the vault was opened for reading only."""
