@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from .terms import Actor
+from .terms import Actor, check_actor
 
 __all__ = ["acting_as", "current_actor"]
 
@@ -20,8 +20,11 @@ def acting_as(actor: Actor) -> Iterator[None]:
 
     A verb resolves the actor once, at its entry: the vault's own
     (``open(actor=)``, ``vault.acting_as``) comes second to this one.
+
+    Raises:
+        InputError: It is no actor.
     """
-    token = _actor.set(actor)
+    token = _actor.set(check_actor(actor))
     try:
         yield
     finally:

@@ -30,6 +30,9 @@ __all__ = [
     "SnapshotInfo",
     "Subject",
     "SubjectKey",
+    "check_actor",
+    "check_reason",
+    "check_text",
     "show_subject",
     "subject_key",
     "text_size",
@@ -42,6 +45,10 @@ SubjectKey: TypeAlias = tuple[str] | tuple[str, str]
 """A :data:`Subject` in its one canonical form, a tuple of one or two."""
 
 MAX_SUBJECT_PART_BYTES = 256
+MAX_ROLES = 256
+MAX_ACTOR_CHARS = 4096
+MAX_REASON_CHARS = 16_384
+"""Together with an actor's texts it fits the 16 MiB of a record's body many times over."""
 
 
 class Action(StrEnum):
@@ -87,6 +94,21 @@ def text_size(what: str, value: object) -> int:
         raise InputError(f"{what} contains surrogates, which are no text") from exc
 
 
+def check_text(what: str, value: object, *, max_chars: int) -> str:
+    """
+    Give *value* if it is text of 1 to *max_chars* characters; *what* names it in the error.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not text_size(what, value):
+        raise InputError(f"{what} is empty; leave it out or say something")
+    text = str(value)
+    if len(text) > max_chars:
+        raise InputError(f"{what} has at most {max_chars:,} characters, not {len(text):,}")
+    return text
+
+
 def subject_key(subject: Subject) -> SubjectKey:
     """
     Give the canonical form of *subject*.
@@ -123,9 +145,9 @@ def show_subject(key: SubjectKey | None) -> Subject | None:
 def _roles(value: Collection[str]) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Collection):
         raise InputError('roles is a collection: Actor("user-42", roles={"dpo"})')
-    for role in value:
-        text_size("a role", role)
-    return frozenset(value)
+    if len(value) > MAX_ROLES:
+        raise InputError(f"an actor has at most {MAX_ROLES} roles, not {len(value):,}")
+    return frozenset(check_text("a role", role, max_chars=MAX_ACTOR_CHARS) for role in value)
 
 
 @frozen
@@ -139,6 +161,10 @@ class Actor:
         purpose: Why they act, for the audit log.
         ip: Where from, as text.
         device: On what.
+
+    Raises:
+        InputError: No id or an empty role, something that is not text, a text
+            over 4,096 characters, or over 256 roles.
     """
 
     id: str
@@ -148,12 +174,24 @@ class Actor:
     device: str | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if not text_size("an actor's id", self.id):
-            raise InputError("an actor needs an id")
+        check_text("an actor's id", self.id, max_chars=MAX_ACTOR_CHARS)
         for name in ("purpose", "ip", "device"):
             value = getattr(self, name)
-            if value is not None:
-                text_size(f"an actor's {name}", value)
+            # An empty one is what a host's form gives for "not said".
+            if value is not None and text_size(f"an actor's {name}", value):
+                check_text(f"an actor's {name}", value, max_chars=MAX_ACTOR_CHARS)
+
+
+def check_actor(value: object) -> Actor:
+    """Give *value* if it is an :class:`Actor`; InputError if not."""
+    if not isinstance(value, Actor):
+        raise InputError(f'an actor is an Actor("user-42"), not {type(value).__name__}')
+    return value
+
+
+def check_reason(value: object) -> str:
+    """Give a reason that a person may be shown: text, not empty; InputError if it is not."""
+    return check_text("a reason", value, max_chars=MAX_REASON_CHARS)
 
 
 @frozen

@@ -33,5 +33,8 @@ class TestLocalStoreWithoutHardLinks(TestLocalStore):
 
 
 class TestWrapperStore(TestLocalStore):
+    # It counts what one process does.
+    between_processes = False
+
     def make_store(self) -> Store:
         return CountingStore(super().make_store())

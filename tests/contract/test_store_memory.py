@@ -5,5 +5,7 @@ from loopbackup.vault.store.memory import MemoryStore
 
 
 class TestMemoryStore(StoreSuite):
+    between_processes = False
+
     def make_store(self) -> MemoryStore:
         return MemoryStore()

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
-from loopbackup.vault.store.protocol import Data, Remains, Store, StoredObject, StoreInfo
-from loopbackup.vault.store.wrappers import WrapperStore
+from ..vault.store.protocol import Data, Remains, Store, StoredObject, StoreInfo
+from ..vault.store.wrappers import WrapperStore
 
 __all__ = [
     "BitFlip",

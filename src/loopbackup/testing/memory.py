@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 
-from loopbackup.terms import Actor, Gate
-from loopbackup.vault.keys.credentials import Seed
-from loopbackup.vault.store.memory import MemoryStore
-from loopbackup.vault.store.protocol import Store
-from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, open_vault, system_clock
+from ..terms import Actor, Gate
+from ..vault.keys.credentials import Seed
+from ..vault.store.memory import MemoryStore
+from ..vault.store.protocol import Store
+from ..vault.vault import Vault
+from ..vault.verbs.lifecycle import create_vault, open_vault, system_clock
 
 __all__ = ["memory_vault", "open_memory_vault"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from attrs import field, frozen
@@ -12,7 +12,7 @@ from ..errors import DamagedData, InputError, NotFoundError
 from ..terms import Action, Actor, Subject, SubjectKey, subject_key
 from .format import codec
 from .format import record as rec
-from .verbs.check import fold_again
+from .verbs.refold import Folded, fold_again, refold
 from .verbs.session import AuditBody, Session, to_datetime
 
 __all__ = ["Ledger", "LedgerEntry"]
@@ -24,7 +24,8 @@ class LedgerEntry:
     One record as a person reads it.
 
     ``actor`` and ``reason`` are None where the sealed part can no longer be
-    opened; ``kind`` is ``"void"`` for a record without effect.
+    opened; ``kind`` is ``"void"`` for a record without effect. ``at`` is None
+    for that, and for a writer whose clock was out of all bounds.
     """
 
     index: int
@@ -68,25 +69,50 @@ class Ledger:
         fold_again(self._session)
 
     def entries(
-        self, *, since: datetime | None = None, subject: Subject | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        subject: Subject | None = None,
     ) -> Iterator[LedgerEntry]:
         """
-        Yield records, oldest first.
+        Yield records, oldest first, each verified as :meth:`verify` does before it comes.
 
         Args:
             since: Only from this aware instant on, by the writers' clocks.
+            until: Only up to this aware instant, itself included.
             subject: Only records that name this subject's domain.
+
+        Void records have no time that anybody vouches for: they come unless a
+        *subject* is asked for.
+
+        Raises:
+            InputError: A time without zone, or no subject.
+            NotFoundError: The vault knows nothing of the subject.
+            PolicyError: Refused.
+            DamagedData: From the iterator, where a record is missing or altered;
+                what came before it is as signed. At its end: the history is
+                another than the one in use.
+
+        Cost: as :meth:`verify`, whatever is asked for.
         """
-        if since is not None and since.tzinfo is None:
-            raise InputError("a time needs a zone: datetime(..., tzinfo=UTC)")
+        first, last = _instant("since", since), _instant("until", until)
+        key = None if subject is None else subject_key(subject)
         self._session.begin(Action.AUDIT, self._actor)
-        domain_id = None if subject is None else self._domain_of(subject_key(subject))
-        void = {alarm.index: alarm.reason for alarm in self._session.log.state.alarms}
-        for index in range(len(self)):
-            entry = self._entry(index, void.get(index), domain_id)
-            if entry is None or (since and entry.at and entry.at < since.astimezone(UTC)):
+        domain_id = None if key is None else self._domain_of(key)
+        return self._entries(first, last, domain_id)
+
+    def _entries(
+        self, first: datetime | None, last: datetime | None, domain_id: bytes | None
+    ) -> Iterator[LedgerEntry]:
+        for folded in refold(self._session):
+            entry = self._entry(folded, domain_id)
+            if entry is None:
                 continue
-            yield entry
+            early = first is not None and entry.at is not None and entry.at < first
+            late = last is not None and entry.at is not None and entry.at > last
+            if not early and not late:
+                yield entry
 
     def _domain_of(self, subject: SubjectKey) -> bytes:
         domain = self._session.keyring.find(subject)
@@ -94,11 +120,11 @@ class Ledger:
             raise NotFoundError("the vault knows nothing of that subject", kind="subject")
         return domain.id
 
-    def _entry(self, index: int, void: str | None, domain_id: bytes | None) -> LedgerEntry | None:
-        data = self._session.log.record(index)
-        if void is not None:
-            return LedgerEntry(index, "void", None, reason=void) if domain_id is None else None
-        record = rec.parse_record(data, index)
+    def _entry(self, folded: Folded, domain_id: bytes | None) -> LedgerEntry | None:
+        record = folded.record
+        if record is None:
+            void = LedgerEntry(folded.index, "void", None, reason=folded.void)
+            return void if domain_id is None else None
         facts = record.facts()
         if domain_id is not None and not _names(self._session, facts, domain_id):
             return None
@@ -110,9 +136,9 @@ class Ledger:
         }
         frame = record.frame
         return LedgerEntry(
-            index,
+            folded.index,
             frame.kind,
-            to_datetime(frame.at_us),
+            _moment(frame.at_us),
             frame.writer.hex(),
             audit.actor if audit else None,
             audit.action if audit else None,
@@ -129,6 +155,22 @@ class Ledger:
                     return codec.decode(self._session.open_body(ref, data), AuditBody)
                 except (NotFoundError, DamagedData):
                     return None
+        return None
+
+
+def _instant(what: str, moment: object) -> datetime | None:
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise InputError(f"{what} is a datetime with a zone: datetime(..., tzinfo=UTC)")
+    return moment
+
+
+def _moment(at_us: int) -> datetime | None:
+    """Give a writer's time; None where its clock was out of all bounds."""
+    try:
+        return to_datetime(at_us)
+    except OverflowError:
         return None
 
 

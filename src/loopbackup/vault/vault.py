@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from ..errors import IncompleteBackup, InputError
 from ..progress import CancelLike, ProgressLike, Reporter
 from ..show import html, text
-from ..terms import Actor, Subject, subject_key
+from ..terms import Actor, Subject, check_actor, subject_key
 from .format.snapshot import check_labels
 from .keys.credentials import Credential
 from .ledgerview import Ledger
@@ -45,6 +45,16 @@ class _Default:
 
 
 _DEFAULT: Any = _Default()
+
+
+def _state_folder(state_dir: Any) -> Path | None:
+    if state_dir is _DEFAULT:
+        return default_state_dir()
+    if state_dir is None:
+        return None
+    if not isinstance(state_dir, str | os.PathLike) or not os.fspath(state_dir):
+        raise InputError("state_dir is the path of a folder, or None to remember nothing")
+    return Path(state_dir)
 
 
 class Vault(Looking):
@@ -93,8 +103,12 @@ class Vault(Looking):
 
         Raises:
             AlreadyExistsError: The place is not empty.
-            InputError: The store does not keep to exclusive create.
+            InputError: The store does not keep to exclusive create, or an
+                argument is out of bounds.
+            StoreError: The place may not be written to.
         """
+        if actor is not None:
+            check_actor(actor)  # Before there is a vault to open.
         create_vault(
             url,
             key,
@@ -103,6 +117,7 @@ class Vault(Looking):
             grace_s=grace_s,
             single_writer=single_writer,
             clock=clock,
+            state_dir=_state_folder(state_dir),
         )
         return cls.open(
             url,
@@ -123,6 +138,7 @@ class Vault(Looking):
         actor: Actor | None = None,
         read_only: bool = False,
         head: str | None = None,
+        public_key: str | None = None,
         clock: Callable[[], datetime] = system_clock,
         state_dir: StateDir = _DEFAULT,
     ) -> Self:
@@ -137,25 +153,25 @@ class Vault(Looking):
             read_only: Write nothing, not even that somebody looked.
             head: The last head that you have kept (:attr:`head`); the store
                 must not be behind it.
+            public_key: The authority that you have kept (:attr:`public_key`);
+                a vault of another is refused before the credential is used.
             clock: Gives aware datetimes; for tests and demonstrations.
-            state_dir: Where this host remembers the heads that it has seen.
-                None remembers nothing beyond this process.
+            state_dir: Where this host remembers the heads that it has seen,
+                and which vault it met where. None remembers nothing beyond this
+                process.
 
         Raises:
             FormatError: There is no vault, or none of this library;
                 NewerFormat when it is of a newer one.
-            CredentialError: The key opens no slot.
+            CredentialError: The key opens no slot; kind "forged_vault": another
+                vault stands there than the key or *public_key* is for.
             RollbackDetected: The store shows less, or another history, than
-                was seen before.
+                was seen before; kind "another_vault": quite another vault.
             DamagedData: The ledger or a key object was altered or is missing.
 
         Cost: about 5 requests with local state, else 10 and up to 64 small
         ones; for a passphrase one Argon2id (0.1 s, 64 MiB).
         """
-        if state_dir is _DEFAULT:
-            folder: Path | None = default_state_dir()
-        else:
-            folder = None if state_dir is None else Path(state_dir)
         session = open_vault(
             url,
             key,
@@ -164,7 +180,8 @@ class Vault(Looking):
             read_only=read_only,
             head=head,
             clock=clock,
-            state_dir=folder,
+            state_dir=_state_folder(state_dir),
+            public_key=public_key,
         )
         return cls(session, actor)
 
@@ -206,7 +223,7 @@ class Vault(Looking):
 
     def acting_as(self, actor: Actor) -> Self:
         """Give a view of the same open vault in which *actor* acts."""
-        return type(self)(self._session, actor, owner=False)
+        return type(self)(self._session, check_actor(actor), owner=False)
 
     # ---- what it is
 
@@ -414,6 +431,7 @@ class Vault(Looking):
         Forget a snapshot: gone for every reader now, its bytes with the next prunes.
 
         Raises:
+            InputError: The reason is empty or over 16,384 characters.
             NotFoundError: No such snapshot.
             PolicyError: Refused.
         """

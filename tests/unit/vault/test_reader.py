@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 from backports import zstd
-from structlog.testing import capture_logs
 
 import loopbackup as lb
 from loopbackup.errors import DamagedData, StoreError
@@ -122,7 +121,9 @@ def test_bit_that_flips_on_the_way_is_read_again(session: Session) -> None:
 
 
 @pytest.mark.parametrize("how", ["deleted", "cut", "flipped"])
-def test_another_copy_serves_where_one_is_damaged(session: Session, how: str) -> None:
+def test_another_copy_serves_where_one_is_damaged(
+    session: Session, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The alarm is raised once, and no backup relies on the damaged pack."""
     domain = session.keyring.none
     (chunk_id,) = put(session, b"x" * 5000)
@@ -132,12 +133,13 @@ def test_another_copy_serves_where_one_is_damaged(session: Session, how: str) ->
     name, store = names.pack_name(first.blob.pack[1:]), session.store.store
     spoil(store, name, first, how)
 
-    with capture_logs() as logs:
+    with caplog.at_level("ERROR", "loopbackup"):
         assert fresh(session).read(domain, chunk_id) == b"x" * 5000
         assert fresh(session).read(domain, chunk_id) == b"x" * 5000
 
     second = session.index.find(domain, chunk_id, session.log.state)
-    assert [(e["log_level"], e["object"]) for e in logs] == [("error", name)]
+    (told,) = caplog.records
+    assert (told.levelname, vars(told)["object"]) == ("ERROR", name)
     assert second is not None
     assert second.blob.pack != first.blob.pack
 

@@ -77,7 +77,7 @@ def test_everything_below_an_excluded_folder_is_excluded(parts: list[bytes]) -> 
 
 @pytest.mark.parametrize(
     "patterns",
-    ["*.tmp", [""], ["# note"], ["!"], ["a\\"], ["[z-a]"], ["["], [b"*.tmp"], ["a\nb"]],
+    [b"*.tmp", None, 5, [""], ["# note"], ["!"], ["a\\"], ["[z-a]"], ["["], [b"*.tmp"], ["a\nb"]],
     ids=repr,
 )
 def test_pattern_that_cannot_work_is_refused(patterns: Any) -> None:

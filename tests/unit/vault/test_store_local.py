@@ -13,17 +13,16 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from tests.rights import unprivileged
 
 from loopbackup.errors import InputError
 from loopbackup.vault.store.local import LocalStore
 
-NOBODY = 65534
 DAY_S = 86400
 
 
@@ -360,19 +359,6 @@ def test_an_interrupted_put_leaves_nothing_behind(
             store.put("b", b"y", if_absent=True)
 
     assert files_below(Path(store.root)) == {"a"}
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Give up root's right to write everywhere, where the tests have it."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 def test_a_read_only_folder_can_be_read() -> None:

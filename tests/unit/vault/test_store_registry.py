@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,54 @@ def test_a_plugin_is_built_from_url_and_options(install: Install) -> None:
 
     assert isinstance(store, PluginStore)
     assert (store.url, store.token) == ("acme://bucket/path", "t")
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("{}", {"nonsense": 1}),
+        ("memory://options-test", {"fsync": True}),
+        ("acme://bucket", {"tokens": "secret"}),
+        ("acme://bucket", {5: "secret"}),
+        ("acme://bucket", "token"),
+        ("acme://bucket", [("token", "secret")]),
+    ],
+    ids=str,
+)
+def test_options_that_a_driver_does_not_take_are_refused(
+    install: Install, tmp_path: Path, url: str, options: Any
+) -> None:
+    """The error names them, but no value, for that may be a secret."""
+    install("acme")
+
+    with pytest.raises(InputError) as caught:
+        open_store(url.format(tmp_path), options)
+
+    assert "storage_options" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_mistake_inside_a_driver_is_not_taken_for_its_callers(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TypeError of its own shows as what it is."""
+
+    def mistaken(self: PluginStore, url: str) -> None:
+        len(5)  # type: ignore[arg-type]
+
+    install("acme")
+    monkeypatch.setattr(PluginStore, "__init__", mistaken)
+
+    with pytest.raises(TypeError, match="len"):
+        open_store("acme://bucket")
+
+
+@pytest.mark.parametrize("url", [None, 5, b"/srv/vault"], ids=ascii)
+def test_what_is_no_url_is_refused(url: Any) -> None:
+    """Also where it is only to be shown."""
+    for call in (open_store, redact_url):
+        with pytest.raises(InputError, match="path or a URL"):
+            call(url)
 
 
 def test_an_unknown_scheme_lists_the_known(install: Install) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -72,7 +73,7 @@ def os_error(number: int) -> OSError:
         (errno.EROFS, "read_only"),
         (errno.ENOSPC, "full"),
         (errno.EDQUOT, "full"),
-        (errno.EIO, "store"),
+        (errno.ESTALE, "store"),
     ],
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else value,
 )
@@ -107,6 +108,42 @@ def test_transient_errors_stay_transient(verb: str, error: type[OSError]) -> Non
     assert caught.value.ambiguous is (verb in WRITES)
     assert error.__name__ in str(caught.value)
     assert len(store.calls) == (1 if verb == "create_once" else 4)
+
+
+UNREADABLE = ("EIO", "ELOOP", "EISDIR", "ENOTDIR", "EINVAL", "ENXIO", "EBADMSG")
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_object_that_cannot_be_read_is_damage(name: str) -> None:
+    """A bad sector, or a link in the object's place, is no failure of the store."""
+    number = getattr(errno, name)
+    seam, store = seam_with(Rule(Refused(partial(os_error, number)), "get", times=99))
+
+    reads: list[Callable[[], bytes]] = [
+        lambda: seam.get("a/1"),
+        lambda: seam.get("a/1", length=1),
+        lambda: seam.get_upto("a/1", 1),
+        lambda: seam.get_whole("a/1", 1),
+    ]
+    for read in reads:
+        with pytest.raises(DamagedData, match=os.strerror(number)) as caught:
+            read()
+        assert (caught.value.kind, caught.value.object) == ("unreadable", "a/1")
+        assert "secret" not in str(caught.value)
+
+    assert len(store.calls) == 4
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"get"}))
+def test_only_a_read_can_meet_an_unreadable_object(verb: str, name: str) -> None:
+    """A write, a listing or a delete that fails so is an error of the store."""
+    seam, _ = seam_with(Rule(Refused(partial(os_error, getattr(errno, name))), times=99))
+
+    with pytest.raises(StoreError) as caught:
+        VERBS[verb](seam)
+
+    assert caught.value.kind == "store"
 
 
 def test_a_missing_object_is_not_found() -> None:
@@ -288,6 +325,70 @@ def test_too_long_a_reply_is_damage() -> None:
         StoreSeam(IgnoresRange(inner)).get("a", start=0, length=4)
 
 
+class Endless(WrapperStore):
+    """Shows a thousand terabytes under every name, and counts what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.asked: list[int | None] = []
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self.asked.append(length)
+        assert length is not None, "the whole was asked for"
+        return bytes(min(length, 1 << 16))
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        return (StoredObject(f"{prefix}{number}", 1) for number in count())
+
+
+def test_an_object_over_its_bound_is_damage() -> None:
+    """One byte more than the bound is asked for, and tells that there is more."""
+    store = Endless()
+
+    with pytest.raises(DamagedData, match=r"more than 1,000 bytes") as caught:
+        StoreSeam(store).get_whole("a", 1000)
+
+    assert (caught.value.kind, caught.value.object) == ("oversized", "a")
+    assert store.asked == [1001]
+
+
+def test_an_object_of_exactly_its_bound_is_whole() -> None:
+    """The bound itself is allowed, and so is nothing at all."""
+    seam, store = seam_with()
+    store.inner.put("full", bytes(1000), if_absent=True)
+    store.inner.put("empty", b"", if_absent=True)
+
+    assert seam.get_whole("full", 1000) == bytes(1000)
+    assert seam.get_whole("empty", 1000) == b""
+
+
+def test_no_read_is_without_a_bound() -> None:
+    """A length is given for whatever is read, also to hold a put against what stands there."""
+    store = Endless()
+    seam = StoreSeam(store)
+    store.inner.put("a", b"x", if_absent=True)
+
+    seam.get("a")
+    with pytest.raises(AlreadyExistsError):
+        seam.put("a", b"data")
+
+    assert store.asked == [(1 << 32) + 1, 5]
+
+
+def test_a_driver_that_pays_no_regard_to_ranges_is_found_out() -> None:
+    """More bytes than there can be in the range are not passed on."""
+
+    class IgnoresRange(WrapperStore):
+        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+            return super().get(key)
+
+    inner = MemoryStore()
+    inner.put("a", b"0123456789", if_absent=True)
+
+    with pytest.raises(DamagedData, match="10 bytes came where 4"):
+        StoreSeam(IgnoresRange(inner)).get_upto("a", 4)
+
+
 def test_altered_bytes_are_not_the_seams_business() -> None:
     """A flipped bit has the right length; hashes above find it."""
     seam, store = seam_with(Rule(BitFlip(0), "get"))
@@ -336,56 +437,87 @@ def test_foreign_names_are_left_out() -> None:
     assert [entry.key for entry in StoreSeam(Shared(inner)).list("")] == ["a/1"]
 
 
+def test_a_listing_without_end_is_given_up() -> None:
+    """A hostile store cannot take all memory by listing on and on; the bound itself is allowed."""
+    store = Endless()
+
+    with pytest.raises(StoreError, match="given up after 1,000 objects") as caught:
+        StoreSeam(store, max_listed=1000).list("packs/")
+
+    assert (caught.value.kind, caught.value.transient) == ("endless", False)
+    inner = MemoryStore()
+    for number in range(3):
+        inner.put(f"a/{number}", b"x", if_absent=True)
+    assert len(list(StoreSeam(inner, max_listed=3).list("a/"))) == 3
+
+
+# ---- exclusive create
+
+
+def test_the_probe_speaks_our_errors() -> None:
+    """A place that may not be written to is a StoreError, tried once."""
+    seam, _ = seam_with(Rule(Refused(PermissionError), times=99))
+
+    with pytest.raises(StoreError) as caught:
+        seam.creates_exclusively()
+
+    assert (caught.value.kind, caught.value.transient) == ("denied", False)
+
+
+def test_the_probe_is_asked_again_after_a_lost_request() -> None:
+    """One lost connection does not decide what a store can do."""
+    seam, _ = seam_with(Rule(LostRequest(), "put"))
+
+    assert seam.creates_exclusively()
+
+
 # ---- many
 
 
-def test_many_ranges_come_in_order() -> None:
-    """Ranges are yielded as asked, however they finish."""
+def test_many_objects_come_in_order() -> None:
+    """Objects are yielded as asked, however they finish."""
     inner = MemoryStore()
     for number in range(20):
         inner.put(f"a/{number}", bytes([number]) * 10, if_absent=True)
-    ranges = [(f"a/{number}", number % 3, 5) for number in range(20)]
+    keys = [f"a/{number}" for number in range(20)]
 
     with ThreadPoolExecutor(4) as executor:
-        got = list(StoreSeam(inner).get_many(ranges, executor, max_in_flight_bytes=17))
+        got = list(StoreSeam(inner).get_each(keys, executor, max_bytes=10, ahead=3))
 
-    assert got == [bytes([number]) * 5 for number in range(20)]
+    assert got == [bytes([number]) * 10 for number in range(20)]
 
 
-@pytest.mark.parametrize(
-    ("length", "bound", "at_most"), [(100, 350, 3), (1000, 350, 1), (0, 350, 64)]
-)
-def test_bytes_in_flight_are_bounded(length: int, bound: int, at_most: int) -> None:
-    """No more is asked for than the bound allows, but always one range, and 64 at most."""
+@pytest.mark.parametrize("ahead", [1, 5, 32])
+def test_objects_in_flight_are_bounded(ahead: int) -> None:
+    """No more is asked for than the bound allows."""
     inner = MemoryStore()
-    inner.put("a", bytes(1000), if_absent=True)
+    inner.put("a", b"x", if_absent=True)
     asked = 0
 
-    def ranges() -> Iterator[tuple[str, int, int]]:
+    def keys() -> Iterator[str]:
         nonlocal asked
         for _ in range(200):
             asked += 1
-            yield "a", 0, length
+            yield "a"
 
     waiting: list[int] = []
     with ThreadPoolExecutor(2) as executor:
-        for _ in StoreSeam(inner).get_many(ranges(), executor, max_in_flight_bytes=bound):
+        for _ in StoreSeam(inner).get_each(keys(), executor, max_bytes=1, ahead=ahead):
             # The last one read from the iterable waits for room and is not asked for.
             waiting.append(asked - len(waiting) - 1)
 
     assert len(waiting) == 200
-    assert max(waiting) == at_most
-    assert waiting[100] == at_most
+    assert max(waiting) == ahead
 
 
 def test_the_first_error_stands_in_its_place() -> None:
-    """What comes before a failing range is yielded; what comes after is cancelled."""
+    """What comes before a failing object is yielded; what comes after is cancelled."""
     inner = MemoryStore()
-    inner.put("a", b"0123", if_absent=True)
-    ranges = [("a", 0, 2), ("missing", 0, 1), ("a", 2, 2)]
+    for key in ("a", "c"):
+        inner.put(key, b"01", if_absent=True)
 
     with ThreadPoolExecutor(1) as executor:
-        replies = StoreSeam(inner).get_many(ranges, executor)
+        replies = StoreSeam(inner).get_each(["a", "missing", "c"], executor, max_bytes=2)
         first = next(replies)
         with pytest.raises(NotFoundError) as caught:
             next(replies)
@@ -412,7 +544,8 @@ def test_an_abandoned_run_cancels_its_requests() -> None:
         inner.put(f"a/{number}", b"x", if_absent=True)
 
     with ThreadPoolExecutor(1) as executor:
-        replies = StoreSeam(Slow(inner)).get_many([(f"a/{n}", 0, 1) for n in range(10)], executor)
+        keys = [f"a/{number}" for number in range(10)]
+        replies = StoreSeam(Slow(inner)).get_each(keys, executor, max_bytes=1)
         next(replies)
         del replies  # closes the generator
         gate.set()

@@ -26,6 +26,7 @@ MAGIC: Final = b"LBKVLT1"
 MAX_HEADER_BYTES: Final = 65_536
 MAX_STREAM_CHUNK: Final = 256 << 10
 """Entries are cut into chunks of about this size at most; one entry may be longer."""
+MAX_GRACE_S: Final = 10 * 365 * 86_400
 _LENGTH: Final = struct.Struct("<I")
 
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -55,7 +56,7 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     chunk_t_jump: Annotated[int, Meta(ge=2)] = 577_209_886_225_814_869
     pack_size: Annotated[int, Meta(ge=65_536, le=1 << 28)] = 32 << 20
     bundle_size: Annotated[int, Meta(ge=4096, le=16 << 20)] = 1 << 20
-    grace_s: Annotated[int, Meta(ge=0, le=10 * 365 * 86_400)] = 86_400
+    grace_s: Annotated[int, Meta(ge=0, le=MAX_GRACE_S)] = 86_400
     single_writer: bool = False
 
 

@@ -286,6 +286,10 @@ class Record:
 
     def facts(self) -> Any:
         """Decode the clear facts; DamagedData when they are not of their kind."""
+        if self.frame.kind not in FACTS:
+            raise NewerFormat(
+                f"ledger record {self.frame.index} is of a newer kind; update loopbackup"
+            )
         return codec.decode(bytes(self.frame.facts), FACTS[self.frame.kind])
 
 

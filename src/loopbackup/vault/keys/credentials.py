@@ -27,6 +27,7 @@ __all__ = [
     "KeyFile",
     "Passphrase",
     "SlotParams",
+    "check_credential",
     "holds_key",
 ]
 
@@ -68,6 +69,23 @@ class Credential(Protocol):
         ...
 
 
+def check_credential(value: object) -> None:
+    """
+    Refuse what opens no slot; never shows it, for it may be the secret itself.
+
+    Raises:
+        InputError: It is no credential.
+    """
+    if isinstance(value, str | bytes):
+        raise InputError(
+            "a key is a credential, not bare text: Passphrase(...) or KeyFile(path)", kind="key"
+        )
+    if isinstance(value, type) or not isinstance(value, Credential):
+        raise InputError(
+            f"a key is a Passphrase or a KeyFile, not {type(value).__name__}", kind="key"
+        )
+
+
 class Passphrase:
     """
     A secret that people type or a machine keeps.
@@ -79,17 +97,23 @@ class Passphrase:
             It holds for slots made with it; opening follows the slot.
 
     Raises:
-        InputError: The secret is empty.
+        InputError: The secret is empty, or no text.
     """
 
     kind = "passphrase"
 
     def __init__(self, secret: str, *, strength: Literal["default", "high"] = "default") -> None:
+        if not isinstance(secret, str):
+            raise InputError(f"a passphrase is text, not {type(secret).__name__}")
         if not secret:
             raise InputError("a passphrase cannot be empty")
         if strength not in ("default", "high"):
             raise InputError('strength is "default" or "high"')
-        self._secret = unicodedata.normalize("NFC", secret).encode("utf-8", "surrogateescape")
+        try:
+            self._secret = unicodedata.normalize("NFC", secret).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            # Without the cause, which holds the secret.
+            raise InputError("a passphrase contains surrogates, which are no text") from None
         self._memory_kib = (64 if strength == "default" else 256) * 1024
         self._paths: tuple[Path, ...] = ()
 
@@ -122,6 +146,8 @@ class Passphrase:
     @classmethod
     def from_command(cls, *argv: str) -> Self:
         """Run a command, such as a password manager's, and take its first line."""
+        if not argv:
+            raise InputError("from_command needs a command")
         try:
             done = subprocess.run(  # noqa: S603 - the host names the command; no shell
                 argv, stdout=subprocess.PIPE, check=True, text=True
@@ -190,6 +216,7 @@ class KeyFile:
 
         Raises:
             AlreadyExistsError: Something stands there; it is left alone.
+            InputError: No file can be made there.
         """
         key = os.urandom(32).hex()
         text = f"loopbackup-key-1 {key} {_checksum(key)}\n"
@@ -197,6 +224,9 @@ class KeyFile:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise AlreadyExistsError("the key file exists already", path=str(path)) from None
+        except OSError as exc:
+            reason = os.strerror(exc.errno or 0)
+            raise InputError(f"no key file can be made there: {reason}", path=str(path)) from exc
         with os.fdopen(fd, "w") as file:
             file.write(text)
             file.flush()

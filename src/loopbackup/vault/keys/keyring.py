@@ -11,6 +11,7 @@ from typing import Final
 from ...errors import DamagedData, NotFoundError
 from ...terms import SubjectKey
 from ..format import codec, names, seal
+from ..format.bounds import MAX_SHARD_BYTES
 from ..store.seam import StoreSeam
 from .domains import Domain, DomainRecord, meta_domain, new_record, open_domain, place
 from .root import KeyState, Root
@@ -110,7 +111,7 @@ class Keyring:
             if shard is not None:
                 self._shards.move_to_end(digest)
                 return shard
-        data = self._store.get(names.shard_name(digest))
+        data = self._store.get_whole(names.shard_name(digest), MAX_SHARD_BYTES)
         if names.content_hash(data) != digest:
             raise DamagedData("a keyring shard was altered", object=names.shard_name(digest))
         payload = seal.open_sealed(

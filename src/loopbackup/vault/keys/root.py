@@ -12,11 +12,12 @@ from msgspec import Meta, Struct
 
 from ...errors import CredentialError, DamagedData, NotFoundError
 from ..format import codec, names, seal
+from ..format.bounds import MAX_ROOT_BYTES
 from ..format.header import Bytes16, Bytes32
 from ..store.seam import StoreSeam
 from .credentials import Credential
 from .shards import SHARDS
-from .slots import MAX_SLOTS, Slot, SlotContext, decode_slot, open_slot
+from .slots import MAX_SLOT_BYTES, MAX_SLOTS, Slot, SlotContext, decode_slot, open_slot
 
 __all__ = [
     "KeyState",
@@ -195,17 +196,19 @@ def _count(state: KeyState, kind: str) -> str:
 
 def read_slot(store: StoreSeam, epoch: bytes, slot_id: bytes, digest: bytes) -> Slot:
     """Read a key slot; DamagedData when it is missing or not the one that the ledger names."""
-    return decode_slot(_named(store, names.slot_name(epoch, slot_id), digest, "a key slot"))
+    name = names.slot_name(epoch, slot_id)
+    return decode_slot(_named(store, name, digest, "a key slot", MAX_SLOT_BYTES))
 
 
 def read_root(store: StoreSeam, state: KeyState) -> bytes:
     """Read the sealed root; DamagedData when it is missing or not the one of the ledger."""
-    return _named(store, names.root_name(state.epoch), state.root, "the keyring root")
+    name = names.root_name(state.epoch)
+    return _named(store, name, state.root, "the keyring root", MAX_ROOT_BYTES)
 
 
-def _named(store: StoreSeam, name: str, digest: bytes, what: str) -> bytes:
+def _named(store: StoreSeam, name: str, digest: bytes, what: str, max_bytes: int) -> bytes:
     try:
-        data = store.get(name)
+        data = store.get_whole(name, max_bytes)
     except NotFoundError:
         raise DamagedData(f"{what} is missing", object=name) from None
     if names.content_hash(data) != digest:

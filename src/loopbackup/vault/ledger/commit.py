@@ -8,8 +8,10 @@ from typing import Final, Protocol
 
 from attrs import field, frozen
 
+from ...errors import InputError
 from ..format import names
 from ..format import record as rec
+from ..format.bounds import MAX_LIST_BYTES
 from ..store.seam import StoreSeam
 from .state import State
 
@@ -96,8 +98,15 @@ class Fresh:
 
 
 def put_list(store: StoreSeam, payload: bytes) -> bytes:
-    """Store a long list of names and give its hash; readable by every client."""
+    """
+    Store a long list of names and give its hash; readable by every client.
+
+    Raises:
+        InputError: No client would read so long a list; nothing was stored.
+    """
     data = LIST_MAGIC + os.urandom(16) + payload
+    if len(data) > MAX_LIST_BYTES:
+        raise InputError(f"a list of {len(data):,} bytes is more than a vault can name at once")
     digest = names.content_hash(data)
     store.put(names.list_name(digest), data)
     return digest

@@ -31,6 +31,7 @@ from ...errors import (
 from ...logs import get_logger
 from ..format import codec, names
 from ..format import record as rec
+from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES, MAX_SUMMARY_BYTES
 from ..format.header import Header
 from ..format.record import BodyRef, Record
 from ..keys.root import Signer
@@ -125,7 +126,7 @@ class Log:
         """Read a long list of names; DamagedData when it is missing or altered."""
         name = names.list_name(digest)
         try:
-            data = self._store.get(name)
+            data = self._store.get_whole(name, MAX_LIST_BYTES)
         except NotFoundError:
             raise DamagedData("a list that the ledger names is missing", object=name) from None
         if names.content_hash(data) != digest or data[: len(LIST_MAGIC)] != LIST_MAGIC:
@@ -199,7 +200,7 @@ class Log:
             if size is None or any(h.size < size for h in known):
                 continue
             try:
-                data = self._store.get(name)
+                data = self._store.get_whole(name, MAX_SUMMARY_BYTES)
                 if data[: len(SUMMARY_MAGIC)] != SUMMARY_MAGIC:
                     continue
                 state = State.decode(data[len(SUMMARY_MAGIC) :], authority=self._header.authority)
@@ -246,7 +247,7 @@ class Log:
         """Complete a creation that was cut off between the header and record 0."""
         name = names.record_name(0)
         try:
-            if self._store.get(name) != self._first:
+            if self._store.get_whole(name, MAX_RECORD_BYTES) != self._first:
                 raise DamagedData("ledger record 0 is not the vault's own", object=name)
         except NotFoundError:
             try:
@@ -318,7 +319,7 @@ class Log:
     def _read(self, index: int) -> bytes | None:
         """Read a record; None when there is none."""
         try:
-            return self._store.get(names.record_name(index))
+            return self._store.get_whole(names.record_name(index), MAX_RECORD_BYTES)
         except NotFoundError:
             return None
 
@@ -348,7 +349,7 @@ class Log:
     def record(self, index: int) -> bytes:
         """Give the bytes of a record below the head; DamagedData when it is gone."""
         try:
-            return self._store.get(names.record_name(index))
+            return self._store.get_whole(names.record_name(index), MAX_RECORD_BYTES)
         except NotFoundError:
             raise DamagedData(
                 f"ledger record {index} is missing", object=names.record_name(index)
@@ -465,14 +466,14 @@ class Log:
                         self._store.create_once(name, data)
                     except AlreadyExistsError:
                         told = False
-                        return self._store.get(name) == data
+                        return self._store.get_whole(name, MAX_RECORD_BYTES) == data
                     except StoreError as exc:
                         if not exc.ambiguous:
                             raise
                         # The request or only its reply may be lost: the store decides.
                         told = False
                         try:
-                            return self._store.get(name) == data
+                            return self._store.get_whole(name, MAX_RECORD_BYTES) == data
                         except NotFoundError:
                             told = True
                             raise exc from None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
+import re
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from attrs import frozen
@@ -14,11 +13,13 @@ from ...errors import DamagedData, InputError
 from ...logs import get_logger
 from ..format.names import content_hash
 from .state import State
+from .statefolder import StateFolder
 
 __all__ = ["Head", "LocalMemory"]
 
-STATE_MAGIC = b"LBKMEM1"
-SAVE_EVERY = 32
+STATE_MAGIC: Final = b"LBKMEM1"
+SAVE_EVERY: Final = 32
+_HEAD: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})", re.IGNORECASE | re.ASCII)
 
 
 @frozen
@@ -29,16 +30,17 @@ class Head:
     root: bytes
 
     @classmethod
-    def parse(cls, text: str) -> Head:
-        """Read the text form."""
-        size, _, root = text.partition(":")
-        try:
-            head = cls(int(size), bytes.fromhex(root))
-        except ValueError:
-            head = cls(-1, b"")
-        if head.size < 1 or len(head.root) != 32:
+    def parse(cls, text: object) -> Head:
+        """
+        Read the text form.
+
+        Raises:
+            InputError: It is none.
+        """
+        match = _HEAD.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
             raise InputError("a head is written <size>:<64 hex digits>, as vault.head gives it")
-        return head
+        return cls(int(match[1]), bytes.fromhex(match[2]))
 
     def __str__(self) -> str:
         return f"{self.size}:{self.root.hex()}"
@@ -49,31 +51,26 @@ class LocalMemory:
     A folder per vault, or nothing but memory when *folder* is None.
 
     Nothing in it is secret or about a person. It is a cache but for the head,
-    whose loss costs the detection of rollbacks once.
+    whose loss costs the detection of rollbacks once. The folder is trusted:
+    whoever can write to it can also replace the program that reads it.
     """
 
     def __init__(self, folder: Path | None, vault_id: bytes) -> None:
-        self._folder = None if folder is None else folder / vault_id.hex()
+        self._folder = None if folder is None else StateFolder(folder / vault_id.hex())
         self._saved = 0
         self._head: Head | None = None
-        if self._folder is not None:
-            try:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as exc:
-                raise InputError(
-                    "the state directory cannot be made, so this host could not remember what "
-                    "it has seen of the vault; give another state_dir=, or None to go without",
-                    path=str(folder),
-                ) from exc
 
     def head(self) -> Head | None:
-        """Give the largest head that was verified on this host."""
-        if self._folder is None:
-            return self._head
-        try:
-            return Head.parse((self._folder / "head").read_text().strip())
-        except (FileNotFoundError, InputError, UnicodeDecodeError):
-            return None
+        """
+        Give the largest head that was verified on this host.
+
+        A file that holds none counts as no memory, and is logged: it is no
+        rollback, and to refuse the vault for it would help nobody.
+
+        Raises:
+            InputError: There is one, and it may not be read.
+        """
+        return self._head if self._folder is None else self._on_disk(self._folder)
 
     def remember(self, state: State) -> None:
         """Keep the head of *state* if it is further than what is kept."""
@@ -82,25 +79,44 @@ class LocalMemory:
         if known is not None and known.size >= head.size:
             return
         self._head = head
-        if self._folder is not None:
-            on_disk = self.head()
+        if self._folder is None:
+            return
+        with self._folder.locked():
+            try:
+                on_disk = self._on_disk(self._folder)
+            except InputError as exc:
+                # The commit is made; the next opening refuses to go without the file.
+                get_logger().warning("local state cannot be read", kind=exc.kind)
+                return
             if on_disk is None or on_disk.size < head.size:
-                self._write("head", f"{head}\n".encode())
+                self._folder.write("head", f"{head}\n".encode())
+
+    @staticmethod
+    def _on_disk(folder: StateFolder) -> Head | None:
+        data = folder.read("head")
+        if data is None:
+            return None
+        try:
+            return Head.parse(data.decode("ascii").strip())
+        except (InputError, UnicodeDecodeError):
+            get_logger().error(
+                "the head that this host remembered is damaged: it cannot be told "
+                "whether the vault was rolled back since"
+            )
+            return None
 
     def state(self, authority: bytes) -> tuple[State, bytes] | None:
         """Load the fold kept by an earlier process, if it is whole, and its last record's hash."""
-        if self._folder is None:
+        data = None if self._folder is None else self._folder.read("state")
+        start = len(STATE_MAGIC) + 32
+        if data is None or data[: len(STATE_MAGIC)] != STATE_MAGIC or len(data) < start + 32:
+            return None
+        body = data[start:]
+        if content_hash(body) != data[len(STATE_MAGIC) : start]:
             return None
         try:
-            data = (self._folder / "state").read_bytes()
-            start = len(STATE_MAGIC) + 32
-            if data[: len(STATE_MAGIC)] != STATE_MAGIC or len(data) < start + 32:
-                return None
-            body = data[start:]
-            if content_hash(body) != data[len(STATE_MAGIC) : start]:
-                return None
             state = State.decode(body[32:], authority=authority)
-        except (FileNotFoundError, DamagedData, msgspec.DecodeError):
+        except (DamagedData, msgspec.DecodeError):
             return None
         self._saved = state.size
         return state, body[:32]
@@ -110,23 +126,5 @@ class LocalMemory:
         if self._folder is None or state.size - self._saved < SAVE_EVERY:
             return
         body = last_record + state.encode()
-        self._write("state", STATE_MAGIC + content_hash(body) + body)
-        self._saved = state.size
-
-    def _write(self, name: str, data: bytes) -> None:
-        """Replace a file; what cannot be remembered costs no commit that is already made."""
-        assert self._folder is not None
-        try:
-            fd, temp = tempfile.mkstemp(dir=self._folder, prefix=f".{name}-")
-            try:
-                with os.fdopen(fd, "wb") as file:
-                    file.write(data)
-                os.replace(temp, self._folder / name)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temp)
-                raise
-        except OSError as exc:
-            get_logger().warning(
-                "local state cannot be written", reason=os.strerror(exc.errno or 0)
-            )
+        if self._folder.write("state", STATE_MAGIC + content_hash(body) + body):
+            self._saved = state.size

@@ -23,6 +23,8 @@ Content: TypeAlias = Bytes | BinaryIO | Callable[[], Bytes | BinaryIO]
 OPEN_FILE_BYTES: Final = 256 << 10
 """An open file counts as so many bytes: descriptors run out before memory does."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES_NS: Final = range(-(1 << 63), 1 << 64)
+"""What an integer of the format holds: from 1677 to 2554."""
 
 
 def time_ns(moment: datetime) -> int:
@@ -76,7 +78,8 @@ class Item:
         version: Names this state of the content, such as an ETag. With the
             same ``path`` and ``version`` as in the last snapshot of that name
             ``data`` is not looked at.
-        modified_at: Aware time of the last change.
+        modified_at: Aware time of the last change, between the years 1678 and
+            2554; None where it is not known.
         meta: Whatever belongs to it; small texts.
 
     Raises:
@@ -107,8 +110,14 @@ class Item:
             if not self.version:
                 raise InputError("an empty version would make every later content count as known")
         moment: object = self.modified_at
-        if moment is not None and (not isinstance(moment, datetime) or moment.utcoffset() is None):
-            raise InputError("modified_at of an item is a datetime with a time zone")
+        if moment is not None:
+            if not isinstance(moment, datetime) or moment.utcoffset() is None:
+                raise InputError("modified_at of an item is a datetime with a time zone")
+            if time_ns(moment) not in _TIMES_NS:
+                raise InputError(
+                    "modified_at of an item lies between 1678 and 2554; leave it out "
+                    "where the time is not known"
+                )
         data: object = self.data
         if not (
             isinstance(data, (bytes, bytearray, memoryview))

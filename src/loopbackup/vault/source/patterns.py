@@ -20,6 +20,7 @@ class Patterns:
     An entry is selected if *include* is empty or matches it, and *exclude*
     does not. A pattern that matches a folder matches all that lies in it;
     in each list the last pattern that matches decides, and ``!`` reverses.
+    A single text is a list of one.
 
     Raises:
         InputError: A pattern is invalid, blank or a comment.
@@ -51,8 +52,11 @@ def _text(path: bytes, *, is_dir: bool) -> str:
     return text + "/" if is_dir else text
 
 
-def _compile(patterns: Iterable[str], what: str) -> GitIgnoreSpec | None:
-    if isinstance(patterns, (str, bytes)):
+def _compile(patterns: object, what: str) -> GitIgnoreSpec | None:
+    if isinstance(patterns, str):
+        # Taken for a list it would be one pattern for each of its characters.
+        patterns = [patterns]
+    if isinstance(patterns, bytes) or not isinstance(patterns, Iterable):
         raise InputError(f"{what} is a list of patterns: {what}=[...]")
     lines = []
     for line in patterns:

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from loopbackup.errors import InputError
-from loopbackup.vault.store.protocol import (
+from ...errors import InputError
+from .protocol import (
     Data,
     Remains,
     StoredObject,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from loopbackup.errors import InputError
-from loopbackup.vault.store.protocol import (
+from ...errors import InputError
+from .protocol import (
     Data,
     Remains,
     StoredObject,

@@ -6,7 +6,7 @@ import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from loopbackup.vault.store.protocol import Store
+from .protocol import Store
 
 __all__ = ["probe_exclusive_create"]
 
@@ -47,7 +47,7 @@ def _one_wins(store: Store, executor: ThreadPoolExecutor, contenders: int) -> bo
     futures = [executor.submit(contend) for _ in range(contenders)]
     try:
         winners = [data for future in futures if (data := future.result()) is not None]
-        return len(winners) == 1 and store.get(key) == winners[0]
+        return len(winners) == 1 and store.get(key, length=_DATA_BYTES + 1) == winners[0]
     finally:
         # Not before the last contender is done: it would create the name anew.
         for future in futures:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from loopbackup.errors import InputError
+from ...errors import InputError
 
 if TYPE_CHECKING:
-    from loopbackup.terms import Location
+    from ...terms import Location
 
 __all__ = [
     "MAX_KEY_CHARS",
@@ -107,7 +107,8 @@ class Store(Protocol):
     ``PermissionError``, ``ConnectionError`` and ``TimeoutError`` (the same call
     may work later, and a write may have taken effect), any other ``OSError``,
     and ``ValueError`` for arguments no call may have. The seam translates them
-    and retries; a store need not. No error text may hold credentials.
+    and retries; a store need not. ``EIO``, ``EISDIR``, ``ELOOP`` and the like from
+    ``get`` are damage of that object. No error text may hold credentials.
     """
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:

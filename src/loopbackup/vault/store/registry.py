@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
-from loopbackup.errors import InputError
-from loopbackup.vault.store.protocol import Store
+from ...errors import InputError
+from .protocol import Store
 
 __all__ = ["ENTRY_POINT_GROUP", "open_store", "redact_url"]
 
@@ -31,20 +32,21 @@ def open_store(
     place of a built-in scheme. An ``os.PathLike`` is always a path.
 
     Raises:
-        InputError: No driver, or more than one, for the scheme; or no such URL.
-        TypeError: The driver does not know one of *storage_options*.
+        InputError: No driver, or more than one, for the scheme; no such URL; or
+            the driver does not know one of *storage_options*.
     """
-    options = dict(storage_options or {})
-    scheme = _scheme(url)
-    if scheme == "file":
-        from loopbackup.vault.store.local import LocalStore
-
-        return LocalStore(url, **options)
-    if scheme == "memory":
-        from loopbackup.vault.store.memory import MemoryStore
-
-        return MemoryStore.at(os.fspath(url), **options)
-    driver: Callable[..., Store] = _plugin(scheme).load()
+    _check_url(url)
+    options = {} if storage_options is None else storage_options
+    if not isinstance(options, Mapping):
+        raise InputError(f"storage_options maps names to values; {type(options).__name__} does not")
+    driver = _driver(_scheme(url))
+    try:
+        inspect.signature(driver).bind(url, **options)
+    except TypeError as exc:
+        # Of the signature, not of the call: a mistake inside a driver stays one.
+        raise InputError(
+            f"the driver for {_scheme(url)}:// takes no such storage_options: {exc}", kind="options"
+        ) from exc
     return driver(url, **options)
 
 
@@ -55,6 +57,7 @@ def redact_url(url: str | os.PathLike[str]) -> str:
     Paths stay as they are. Where a secret may hold an unescaped delimiter,
     too much is taken away rather than too little.
     """
+    _check_url(url)
     text = os.fspath(url)
     scheme = _scheme(url)
     if scheme == "file":
@@ -64,6 +67,27 @@ def redact_url(url: str | os.PathLike[str]) -> str:
         # A query with an "@", or a password with a "?": nobody can tell.
         return f"{scheme}://..."
     return f"{scheme}://{head.rpartition('@')[2]}"
+
+
+def _check_url(url: object) -> None:
+    path = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if not isinstance(path, str):
+        raise InputError(
+            f"a vault lies at a path or a URL, which is text, not {type(path).__name__}", kind="url"
+        )
+
+
+def _driver(scheme: str) -> Callable[..., Store]:
+    if scheme == "file":
+        from .local import LocalStore
+
+        return LocalStore
+    if scheme == "memory":
+        from .memory import MemoryStore
+
+        return MemoryStore.at
+    driver: Callable[..., Store] = _plugin(scheme).load()
+    return driver
 
 
 def _scheme(url: str | os.PathLike[str]) -> str:

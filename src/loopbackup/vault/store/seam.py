@@ -7,24 +7,34 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from itertools import islice
 from typing import Final, TypeVar
 
-from loopbackup.errors import (
+from ...errors import (
     AlreadyExistsError,
     DamagedData,
     LoopbackupError,
     NotFoundError,
     StoreError,
 )
-from loopbackup.vault.store.protocol import Data, Remains, Store, StoredObject, StoreInfo, is_key
+from .protocol import Data, Remains, Store, StoredObject, StoreInfo, is_key
 
 __all__ = ["StoreSeam"]
 
 _T = TypeVar("_T")
 
-# Beyond this many requests no executor gains, and the queue only costs memory.
-_MAX_IN_FLIGHT: Final = 64
+MAX_OBJECT_BYTES: Final = 1 << 32
+"""More than any object of the format may have, whatever its kind."""
+MAX_LISTED: Final = 100_000_000
+"""So many packs hold petabytes: a listing that goes on beyond it would never end."""
 _WAIT_MAX_S: Final = 5.0
+# The medium or the file system's checksums of it; a link or a folder in the
+# object's place. Some systems lack some of the names.
+_UNREADABLE: Final = frozenset(
+    getattr(errno, name, errno.EIO)
+    for name in ("EIO", "ENXIO", "ENODATA", "EBADMSG", "EUCLEAN", "EILSEQ")
+) | {errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EINVAL}
+"""What is wrong with the one object that is read, and not with the store."""
 
 
 class StoreSeam:
@@ -41,15 +51,23 @@ class StoreSeam:
         timeout_s: No further try is begun after this long.
         wait_s: The first wait between tries; doubled each time up to 5 s, with
             as much jitter again.
+        max_listed: The longest listing that is believed.
     """
 
     def __init__(
-        self, store: Store, *, attempts: int = 6, timeout_s: float = 60.0, wait_s: float = 0.1
+        self,
+        store: Store,
+        *,
+        attempts: int = 6,
+        timeout_s: float = 60.0,
+        wait_s: float = 0.1,
+        max_listed: int = MAX_LISTED,
     ) -> None:
         self.store = store
         self._attempts = attempts
         self._timeout_s = timeout_s
         self._wait_s = wait_s
+        self._max_listed = max_listed
 
     def put(self, key: str, data: Data) -> None:
         """
@@ -68,7 +86,7 @@ class StoreSeam:
             try:
                 self.store.put(key, data, if_absent=True)
             except FileExistsError:
-                if self.store.get(key) != data:
+                if self.store.get(key, length=memoryview(data).nbytes + 1) != data:
                     raise
 
         self._retried("put", key, create_or_compare)
@@ -103,23 +121,48 @@ class StoreSeam:
         """
         Return *length* bytes from *start*, or all up to the end.
 
+        Without *length* it is bounded by what any object may have, 4 GiB; where
+        the kind of the object is known, :meth:`get_whole` bounds it better.
+
         Raises:
             NotFoundError: No such object; kind "object".
             DamagedData: Another number of bytes than *length* came, twice: a
-                reply that was cut short and an object that was look alike.
+                reply that was cut short and an object that was look alike. Kind
+                "unreadable": the object cannot be read, as by a bad sector, and
+                others may well be. Kind "oversized": it is longer than any is.
             StoreError: The store failed.
         """
-
-        def fetch() -> bytes:
-            return self.store.get(key, start=start, length=length)
-
-        data = self._retried("get", key, fetch)
-        if length is not None and len(data) != length:
-            data = self._retried("get", key, fetch)
+        if length is None:
+            return self._bounded(key, start, MAX_OBJECT_BYTES)
+        data = self.get_upto(key, length, start=start)
+        if len(data) != length:
+            data = self.get_upto(key, length, start=start)
             if len(data) != length:
                 raise DamagedData(
                     f"{key} holds {len(data)} bytes from {start}, not {length}.", object=key
                 )
+        return data
+
+    def get_whole(self, key: str, max_bytes: int) -> bytes:
+        """
+        Return a whole object, whose kind allows it *max_bytes*.
+
+        Memory: what comes, at most one byte more than *max_bytes*.
+
+        Raises:
+            DamagedData: Kind "oversized": it is longer; else as :meth:`get`.
+            NotFoundError, StoreError: As :meth:`get`.
+        """
+        return self._bounded(key, 0, max_bytes)
+
+    def _bounded(self, key: str, start: int, max_bytes: int) -> bytes:
+        data = self.get_upto(key, max_bytes + 1, start=start)
+        if len(data) > max_bytes:
+            raise DamagedData(
+                f"{key} holds more than {max_bytes:,} bytes, which no object of its kind does",
+                kind="oversized",
+                object=key,
+            )
         return data
 
     def get_upto(self, key: str, length: int, *, start: int = 0) -> bytes:
@@ -127,45 +170,38 @@ class StoreSeam:
         Return at most *length* bytes from *start*; fewer where the object ends.
 
         Raises:
-            NotFoundError, StoreError: As :meth:`get`.
-        """
-        return self._retried("get", key, lambda: self.store.get(key, start=start, length=length))
-
-    def get_many(
-        self,
-        ranges: Iterable[tuple[str, int, int]],
-        executor: Executor,
-        *,
-        max_in_flight_bytes: int = 64 << 20,
-    ) -> Iterator[bytes]:
-        """
-        Yield the bytes of each ``(key, start, length)``, in order, fetched ahead by *executor*.
-
-        *ranges* is read as needed. Asked for and not yet yielded are at most
-        *max_in_flight_bytes*, or one range, and 64 requests. The first error
-        is raised in its place in the order and ends the run; what was asked
-        for beyond it is cancelled.
-
-        Raises:
             NotFoundError, DamagedData, StoreError: As :meth:`get`.
         """
-        pending: deque[tuple[Future[bytes], int]] = deque()
-        in_flight_bytes = 0
+        data = self._retried("get", key, lambda: self.store.get(key, start=start, length=length))
+        if len(data) > length:
+            raise DamagedData(
+                f"{len(data)} bytes came where {length} of {key} were asked for", object=key
+            )
+        return data
+
+    def get_each(
+        self, keys: Iterable[str], executor: Executor, *, max_bytes: int, ahead: int = 32
+    ) -> Iterator[bytes]:
+        """
+        Yield the whole objects that *keys* name, in order, fetched ahead by *executor*.
+
+        *keys* is read as needed. Asked for and not yet yielded are at most
+        *ahead* objects. The first error is raised in its place in the order and
+        ends the run; what was asked for beyond it is cancelled.
+
+        Raises:
+            NotFoundError, DamagedData, StoreError: As :meth:`get_whole`.
+        """
+        pending: deque[Future[bytes]] = deque()
         try:
-            for key, start, length in ranges:
-                while pending and (
-                    in_flight_bytes + length > max_in_flight_bytes or len(pending) >= _MAX_IN_FLIGHT
-                ):
-                    future, size = pending.popleft()
-                    yield future.result()
-                    in_flight_bytes -= size
-                future = executor.submit(self.get, key, start=start, length=length)
-                pending.append((future, length))
-                in_flight_bytes += length
+            for key in keys:
+                if len(pending) >= ahead:
+                    yield pending.popleft().result()
+                pending.append(executor.submit(self.get_whole, key, max_bytes))
             while pending:
-                yield pending.popleft()[0].result()
+                yield pending.popleft().result()
         finally:
-            for future, _ in pending:
+            for future in pending:
                 future.cancel()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -178,9 +214,21 @@ class StoreSeam:
         object; list by a longer prefix where that is too much.
 
         Raises:
-            StoreError: The store failed.
+            StoreError: The store failed. Kind "endless": it listed more than
+                a hundred million objects, and was not asked for the rest.
         """
-        found = self._retried("list", prefix, lambda: tuple(self.store.list(prefix)))
+
+        def fetch() -> tuple[StoredObject, ...]:
+            return tuple(islice(self.store.list(prefix), self._max_listed + 1))
+
+        found = self._retried("list", prefix, fetch)
+        if len(found) > self._max_listed:
+            raise StoreError(
+                f"the listing of {prefix or 'everything'} was given up after "
+                f"{self._max_listed:,} objects",
+                kind="endless",
+                object=prefix,
+            )
         return (entry for entry in found if is_key(entry.key))
 
     def delete(self, key: str) -> Remains:
@@ -191,6 +239,19 @@ class StoreSeam:
             StoreError: The store failed or refused; ``ambiguous`` unless it refused.
         """
         return self._retried("delete", key, lambda: self.store.delete(key))
+
+    def creates_exclusively(self) -> bool:
+        """
+        Find out by many concurrent creates whether a taken name is refused to all but one.
+
+        Raises:
+            StoreError: The store failed, or may not be written to.
+
+        Cost: as :func:`.probe.probe_exclusive_create`.
+        """
+        from .probe import probe_exclusive_create
+
+        return self._retried("put", "probe", lambda: probe_exclusive_create(self.store))
 
     def describe(self) -> StoreInfo:
         """
@@ -245,6 +306,10 @@ def _error(exc: OSError, verb: str, key: str) -> LoopbackupError:
         return NotFoundError(f"no such object: {key}", kind="object", object=key)
     if isinstance(exc, FileExistsError) and verb == "put":
         return AlreadyExistsError(f"object exists: {key}", object=key)
+    if verb == "get" and exc.errno in _UNREADABLE:
+        return DamagedData(
+            f"{key} cannot be read: {os.strerror(exc.errno or 0)}", kind="unreadable", object=key
+        )
     kind, advice = _kind(exc)
     reason = os.strerror(exc.errno) if exc.errno else type(exc).__name__
     refused = kind in ("denied", "read_only")

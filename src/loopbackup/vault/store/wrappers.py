@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from attrs import frozen
 
-from loopbackup.vault.store.protocol import Data, Remains, Store, StoredObject, StoreInfo
+from .protocol import Data, Remains, Store, StoredObject, StoreInfo
 
 __all__ = ["CountingStore", "Counts", "LatencyStore", "ReadOnlyStore", "WrapperStore"]
 

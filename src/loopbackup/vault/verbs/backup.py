@@ -18,7 +18,7 @@ from attrs import define, evolve, field, frozen
 from ...errors import ConflictError, DamagedData, InputError, LoopbackupError
 from ...logs import get_logger
 from ...progress import Reporter
-from ...terms import Action, Actor, Facts, Problem
+from ...terms import Action, Actor, Facts, Problem, check_text
 from ..content.streams import TableWriter
 from ..content.upload import Upload, Uploaded
 from ..format import codec, seal
@@ -38,6 +38,7 @@ __all__ = ["BackupJob", "Done", "run_backup"]
 INLINE_BYTES: Final = 16 << 10
 MAX_RUNS_ENDED: Final = 64
 MAX_RESTARTS: Final = 3
+MAX_IDEMPOTENCY_CHARS: Final = 4096
 
 
 @frozen(kw_only=True)
@@ -57,6 +58,18 @@ class BackupJob:
     idempotency_key: str | None = None
     dry_run: bool = False
     executor: Executor | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what would show only after the upload."""
+        if self.idempotency_key is not None:
+            # An empty one would be shared by everything that forgot to fill it.
+            check_text("an idempotency key", self.idempotency_key, max_chars=MAX_IDEMPOTENCY_CHARS)
+        executor: object = self.executor
+        fits = not isinstance(executor, type) and hasattr(executor, "submit")
+        if executor is not None and not fits:
+            raise InputError(
+                "executor is an open concurrent.futures.Executor, or None for the vault's threads"
+            )
 
 
 @frozen

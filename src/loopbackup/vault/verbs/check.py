@@ -25,15 +25,17 @@ from ...errors import (
 from ...terms import Action, Actor, Problem
 from ..format import names
 from ..format import record as rec
+from ..format.bounds import MAX_HEADER_OBJECT_BYTES
 from ..format.header import split_header
 from ..keys.root import read_root, read_slot
 from ..ledger.log import Draft, Fresh, inline_or_list
 from ..ledger.state import State, join_names
 from .check_entries import EntryCheck
 from .check_packs import PackCheck
+from .refold import fold_again
 from .session import Session
 
-__all__ = ["CheckReport", "fold_again", "run_check"]
+__all__ = ["CheckReport", "run_check"]
 
 MAX_LOOKS: Final = 4
 MAX_LINES: Final = 20
@@ -76,41 +78,19 @@ class CheckReport:
         return "\n".join(lines)
 
 
-def fold_again(session: Session) -> State:
-    """
-    Fold the whole ledger anew and hold it against the fold in use.
-
-    Raises:
-        DamagedData: It is not the same history.
-    """
-    log = session.log
-    target = log.state.size
-    head = log.state.tree.head()
-    state = State(session.header.vault_id, session.header.authority)
-    for index in range(target):
-        state.apply(log.record(index), log.fetch_list)
-    if state.tree.head() != head:
-        raise DamagedData("the ledger was altered since it was folded", kind="altered_ledger")
-    return state
-
-
-def _share_of(data: float) -> float:
+def _share_of(data: object) -> float:
     """
     Give the share of the packs that a check reads.
 
     Raises:
         InputError: It is not True, False or a number from 0 to 1.
     """
-    try:
-        share = float(data)
-    except (TypeError, ValueError):
-        share = -1.0
-    if not 0.0 <= share <= 1.0:
+    if not isinstance(data, int | float) or not 0.0 <= data <= 1.0:
         raise InputError("data is True, False or a share between 0 and 1")
-    return share
+    return float(data)
 
 
-def run_check(session: Session, actor: Actor, *, data: float) -> CheckReport:
+def run_check(session: Session, actor: Actor, *, data: object) -> CheckReport:
     """
     Check the vault; see :meth:`Vault.check`.
 
@@ -241,7 +221,7 @@ class _Check:
 
     def _first_record(self) -> None:
         """Hold record 0 in the header's object against the one in the ledger."""
-        first = split_header(self.session.store.get(names.HEADER))[2]
+        first = split_header(self.session.store.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES))[2]
         if first != self.session.log.record(0):
             raise DamagedData("the vault's object ends in another record 0", object=names.HEADER)
 

@@ -102,6 +102,8 @@ class PackCheck:
     """(pack, offset) of blobs that cannot be opened."""
     unread: dict[bytes, StoreError] = field(factory=dict)
     """Packs that the store did not give: nothing is known of them."""
+    unreadable: set[bytes] = field(factory=set)
+    """Packs that the disk cannot give, or in whose place something else lies."""
     _ends: dict[bytes, int] = field(factory=dict)
     _sums: dict[bytes, dict[bytes, int]] = field(factory=dict)
     """Pack -> segment -> sum over the rows that the segment has of the pack."""
@@ -182,12 +184,19 @@ class PackCheck:
             try:
                 if not pack_is_gone(self.session, pack, self._end(pack) - 1):
                     self.missing.discard(pack)
-            except DamagedData:
+            except DamagedData as exc:
                 self.missing.discard(pack)
-                self.damaged[pack] = "a pack is cut short"
+                if exc.kind == "unreadable":
+                    self._cannot_read(pack, exc)
+                else:
+                    self.damaged[pack] = "a pack is cut short"
             except StoreError as exc:
                 self.missing.discard(pack)
                 self.unread[pack] = exc
+
+    def _cannot_read(self, pack: bytes, exc: DamagedData) -> None:
+        self.damaged[pack] = str(exc)
+        self.unreadable.add(pack)
 
     def _end(self, pack: bytes) -> int:
         return self._ends.get(pack, 1)
@@ -216,11 +225,15 @@ class PackCheck:
         name, data = names.pack_name(pack[1:]), None
         for _ in range(2):
             try:
-                data = self.session.store.get(name)
+                # A byte more than any pack has shows that something was added to it.
+                data = self.session.store.get_upto(name, self.session.header.pack_size + 1)
             except NotFoundError:
                 continue
             except StoreError as exc:
                 self.unread[pack] = exc
+                return None
+            except DamagedData as exc:
+                self._cannot_read(pack, exc)
                 return None
             with self._lock:
                 self.read_bytes += len(data)
@@ -289,6 +302,8 @@ class PackCheck:
         blob = place.blob
         if blob.pack in self.missing:
             return "its pack is missing"
+        if blob.pack in self.unreadable:
+            return "its pack cannot be read"
         if blob.pack not in self.damaged:
             return None
         if (blob.pack, blob.offset) in self.broken:
@@ -318,7 +333,8 @@ class PackCheck:
         for pack in sorted(self.missing if not self.elsewhere else ()):
             yield Problem("missing", "a pack is missing", object=names.pack_name(pack[1:]))
         for pack in sorted(self.damaged.keys() & self.packs - self.missing):
-            yield Problem("damaged", self.damaged[pack], object=names.pack_name(pack[1:]))
+            kind = "unreadable" if pack in self.unreadable else "damaged"
+            yield Problem(kind, self.damaged[pack], object=names.pack_name(pack[1:]))
         for pack, exc in sorted(self.unread.items()):
             yield Problem(exc.kind, f"pack: {exc}", object=names.pack_name(pack[1:]))
 

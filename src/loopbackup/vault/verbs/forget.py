@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from ...errors import NotFoundError
-from ...terms import Action, Actor, Facts
+from ...terms import Action, Actor, Facts, check_reason
 from ..format import record as rec
 from ..ledger.log import Draft
 from ..ledger.state import State
@@ -40,9 +40,11 @@ def run_forget(session: Session, snapshots: Sequence[Described], actor: Actor, r
     Forget snapshots.
 
     Raises:
+        InputError: The reason is empty, no text or over 16,384 characters.
         PolicyError: Refused for one of them; none is forgotten.
         NotFoundError: One is not there (any more).
     """
+    check_reason(reason)
     for snapshot in snapshots:
         body = snapshot.body
         facts = Facts(

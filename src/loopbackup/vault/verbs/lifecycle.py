@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ...errors import (
     AlreadyExistsError,
+    CredentialError,
     FormatError,
     InputError,
     NotFoundError,
 )
-from ...terms import Action, Actor, AllowAll, Facts, Gate
+from ...terms import Action, Actor, AllowAll, Facts, Gate, check_actor, check_text
 from ..content.index import Index
 from ..content.reader import ChunkReader
 from ..format import codec, names
 from ..format import record as rec
-from ..format.header import Header, header_hash, join_header, split_header
+from ..format.bounds import MAX_HEADER_OBJECT_BYTES
+from ..format.header import MAX_GRACE_S, Header, header_hash, join_header, split_header
 from ..format.seal import FORMAT, SUITE
-from ..keys.credentials import Credential
+from ..keys.credentials import Credential, check_credential
 from ..keys.keyring import Keyring, first_shard
 from ..keys.root import Root, encode_root, new_root, unlock
 from ..keys.slots import SlotContext, encode_slot, make_slot
 from ..ledger.log import Log
 from ..ledger.memory import Head, LocalMemory
+from ..ledger.places import Pin, Places
 from ..ledger.tree import Tree
 from ..store.local import LocalStore
-from ..store.probe import probe_exclusive_create
 from ..store.protocol import Store
 from ..store.registry import open_store, redact_url
 from ..store.seam import StoreSeam
 from .session import UNNAMED, Session, chunker_params
 
-__all__ = ["create_vault", "default_state_dir", "open_vault", "system_clock"]
+__all__ = ["aware_clock", "create_vault", "default_state_dir", "open_vault", "system_clock"]
+
+MAX_LOCATION_CHARS: Final = 4096
+"""It stands in record 0, whose frame has 64 KiB."""
 
 
 def system_clock() -> datetime:
@@ -53,6 +59,25 @@ def default_state_dir() -> Path:
     return Path(platformdirs.user_state_dir("loopbackup", appauthor=False))
 
 
+def aware_clock(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """
+    Give *clock* as one that is never taken for another zone.
+
+    Raises:
+        InputError: It cannot be called; or, when it is read, it gives no aware datetime.
+    """
+    if not callable(clock):
+        raise InputError("clock is a function that gives aware datetimes")
+
+    def read() -> datetime:
+        moment: object = clock()
+        if not isinstance(moment, datetime) or moment.utcoffset() is None:
+            raise InputError("the clock gave no datetime with a zone: datetime.now(UTC) is one")
+        return moment
+
+    return read
+
+
 def create_vault(
     url: str | os.PathLike[str],
     credential: Credential,
@@ -62,6 +87,7 @@ def create_vault(
     grace_s: int,
     single_writer: bool,
     clock: Callable[[], datetime],
+    state_dir: Path | None = None,
     store: Store | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> None:
@@ -70,8 +96,13 @@ def create_vault(
 
     Raises:
         AlreadyExistsError: A vault stands there, or anything else.
-        InputError: The store does not create exclusively, or a number is out of bounds.
+        InputError: The store does not create exclusively, an argument is of the
+            wrong type or out of bounds, or the state directory cannot be made.
+        StoreError: The place may not be written to.
     """
+    check_credential(credential)
+    _check_terms(location, grace_s)
+    clock = aware_clock(clock)
     authority = Ed25519PrivateKey.generate()
     header = Header(
         format=FORMAT,
@@ -86,9 +117,10 @@ def create_vault(
     _check_readable(header)
     seam = StoreSeam(store or open_store(url, storage_options))
     where = redact_url(url)
-    if next(iter(seam.list("")), None) is not None:
+    places = Places(state_dir)
+    if _is_taken(seam):
         raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
-    if not single_writer and not probe_exclusive_create(seam.store):
+    if not single_writer and not seam.creates_exclusively():
         raise InputError(
             f"create refused: {where} does not keep to exclusive create, so two writers could "
             "undo each other. single_writer=True takes that duty upon you"
@@ -98,6 +130,22 @@ def create_vault(
     record = _write_keys(seam, header, root, credential, location)
     seam.put(names.HEADER, join_header(header, record))
     seam.put(names.record_name(0), record)
+    places.keep(_place(where, seam.store), Pin(header.vault_id, header.authority))
+
+
+def _check_terms(location: object, grace_s: object) -> None:
+    if location is not None:
+        check_text("location", location, max_chars=MAX_LOCATION_CHARS)
+    if type(grace_s) is not int or not 0 <= grace_s <= MAX_GRACE_S:
+        raise InputError(f"grace_s is a whole number of seconds, from 0 to {MAX_GRACE_S:,}")
+
+
+def _is_taken(seam: StoreSeam) -> bool:
+    root = seam.store.root if isinstance(seam.store, LocalStore) else None
+    # A listing shows objects only: it would pass over a file in the folder's place.
+    if root is not None and os.path.lexists(root) and not os.path.isdir(root):
+        return True
+    return next(iter(seam.list("")), None) is not None
 
 
 def _check_readable(header: Header) -> None:
@@ -156,12 +204,32 @@ def _write_keys(
     return rec.encode_record(frame, (), vault_id=header.vault_id, key=house)
 
 
+def _place(where: str, store: Store) -> str | None:
+    """Name the place of a vault for this host; None where nothing outlives the process."""
+    if isinstance(store, LocalStore):
+        return store.root
+    return None if where.startswith("memory://") else where
+
+
 def _own_folder(store: Store) -> frozenset[tuple[int, int]]:
     """Find the folder of a vault on local disk, wherever the process goes from here."""
     if not isinstance(store, LocalStore):
         return frozenset()
     status = os.stat(store.root)
     return frozenset({(status.st_dev, status.st_ino)})
+
+
+def _parse_key(text: object) -> bytes:
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise InputError("public_key is 64 hex digits, as vault.public_key gives it")
+    return bytes.fromhex(text)
+
+
+def _read_header(seam: StoreSeam, where: str) -> bytes:
+    try:
+        return seam.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES)
+    except NotFoundError:
+        raise FormatError(f"there is no vault at {where}", kind="no_vault") from None
 
 
 def open_vault(
@@ -174,6 +242,7 @@ def open_vault(
     head: str | None,
     clock: Callable[[], datetime],
     state_dir: Path | None,
+    public_key: str | None = None,
     gate: Gate | None = None,
     store: Store | None = None,
 ) -> Session:
@@ -182,16 +251,29 @@ def open_vault(
 
     Raises:
         FormatError: There is no vault, or none of this library.
-        CredentialError: The credential opens no slot.
-        RollbackDetected: The store is behind what was seen before.
+        CredentialError: The credential opens no slot; kind "forged_vault": the
+            vault's authority is not *public_key*.
+        RollbackDetected: The store is behind what was seen before, or holds
+            another vault.
     """
+    check_credential(credential)
+    expected = None if public_key is None else _parse_key(public_key)
+    known = None if head is None else Head.parse(head)
+    actor = None if actor is None else check_actor(actor)
+    clock = aware_clock(clock)
     seam = StoreSeam(store or open_store(url, storage_options))
     where = redact_url(url)
-    try:
-        data = seam.get(names.HEADER)
-    except NotFoundError:
-        raise FormatError(f"there is no vault at {where}", kind="no_vault") from None
-    header, raw, first = split_header(data)
+    header, raw, first = split_header(_read_header(seam, where))
+    place, pin = _place(where, seam.store), Pin(header.vault_id, header.authority)
+    places = Places(state_dir)
+    if expected is None:
+        places.hold_against(place, pin)
+    elif expected != header.authority:
+        raise CredentialError(
+            f"the vault at {where} is not the one that public_key= names. Nothing was read "
+            "with the credential; ask who changed the store",
+            kind="forged_vault",
+        )
     memory = LocalMemory(state_dir, header.vault_id)
     log = Log(seam, header, first, clock=clock, memory=memory)
     created = rec.parse_record(first, 0).facts()
@@ -201,9 +283,10 @@ def open_vault(
         chunker_params(header)
     except InputError as exc:
         raise FormatError(f"the header of the vault at {where} is out of bounds: {exc}") from exc
-    log.load(head=None if head is None else Head.parse(head))
+    log.load(head=known)
     unlocked = unlock(seam, log.state, header_hash(raw), credential)
     log.remember()
+    places.keep(place, pin)
     roles = frozenset({"reader"} if read_only else rec.ALL_ROLES)
     log.signer = None if read_only else unlocked.root.signer(roles)
     keyring = Keyring(seam, unlocked.root, current=lambda: log.state, refresh=log.refresh)

@@ -60,6 +60,12 @@ class RestoreJob:
     options: Mapping[str, Any] | None = None
     dry_run: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse an empty path, which would be taken for the current folder."""
+        to: object = self.to
+        if not isinstance(to, str | bytes | os.PathLike) or not os.fspath(to):
+            raise InputError("a restore needs a folder or a URL to write to")
+
 
 @define
 class Restored:

@@ -7,16 +7,16 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
 from msgspec import Struct
 
 from ...errors import InputError, LoopbackupError, PolicyError
 from ...logs import get_logger
-from ...terms import Action, Actor, Decision, Facts, Gate
+from ...terms import MAX_REASON_CHARS, Action, Actor, Decision, Facts, Gate
 from ..content.chunker.params import ChunkerParams
 from ..content.index import Index
 from ..content.reader import ChunkReader
@@ -30,6 +30,7 @@ from ..store.seam import StoreSeam
 
 __all__ = ["UNNAMED", "AuditBody", "Session"]
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 UNNAMED = Actor("unnamed")
 """Acts where the host names nobody."""
 
@@ -94,7 +95,8 @@ class Session:
     def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
         with self._lock:
             self._refused[actor, str(action)] += 1
-            self._reasons.setdefault((actor, str(action)), "; ".join(decision.reasons))
+            reasons = "; ".join(decision.reasons)[:MAX_REASON_CHARS]
+            self._reasons.setdefault((actor, str(action)), reasons)
         raise PolicyError(f"{action} {decision}", decision=decision, action=str(action))
 
     def check_open(self) -> None:
@@ -198,8 +200,13 @@ class Session:
 
 
 def to_datetime(microseconds: int) -> datetime:
-    """Give the aware UTC instant of a count of microseconds."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+    """
+    Give the aware UTC instant of a count of microseconds, exactly.
+
+    Raises:
+        OverflowError: It lies beyond the years 1 to 9999.
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def chunker_params(header: Header) -> ChunkerParams:

@@ -8,8 +8,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from loopbackup.errors import InputError
-
+from ....errors import InputError
 from . import native, twin
 from .params import ChunkerParams
 

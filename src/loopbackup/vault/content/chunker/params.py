@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from loopbackup.errors import InputError
+from ....errors import InputError
 
 __all__ = ["ChunkerParams"]
 

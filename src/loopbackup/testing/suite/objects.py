@@ -1,4 +1,4 @@
-"""What every store must do, as a pytest class for the authors of storage plugins."""
+"""What is put comes back: whole objects, ranges, replacements, names, deletes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
 
 import pytest
 
-from loopbackup.vault.store.probe import probe_exclusive_create
-from loopbackup.vault.store.protocol import MAX_KEY_CHARS, Data, Remains, Store, StoreInfo
+from ...vault.store.protocol import MAX_KEY_CHARS, Data, Remains, StoreInfo
+from .base import StoreTests
 
-__all__ = ["StoreSuite"]
+__all__ = ["ObjectTests"]
 
 _HOSTILE_KEYS = (
     "",
@@ -42,19 +42,8 @@ _HOSTILE_KEYS = (
 _LARGE_BYTES = 5 * 2**20 + 7
 
 
-class StoreSuite:
-    """
-    Check the whole contract of :class:`~loopbackup.vault.store.protocol.Store`.
-
-    Subclass it in a test module under a name that pytest collects and give it
-    ``make_store``; a fixture with ``autouse=True`` may prepare what that needs.
-    """
-
-    def make_store(self) -> Store:
-        """Return a handle of a store that holds nothing yet: a fresh one at every call."""
-        raise TypeError(f"{type(self).__name__} must define make_store()")
-
-    # ---- put and get
+class ObjectTests(StoreTests):
+    """Put, get, delete, describe."""
 
     def test_what_is_put_comes_back(self) -> None:
         """The bytes of an object are returned exactly."""
@@ -129,6 +118,7 @@ class StoreSuite:
             (10, None, b""),
             (10, 1, b""),
             (99, 5, b""),
+            (2**40, 1, b""),
         ],
     )
     def test_a_range_is_cut_off_at_the_end(
@@ -150,6 +140,51 @@ class StoreSuite:
 
         with pytest.raises(ValueError, match="range"):
             store.get("digits", start=start, length=length)
+
+    def test_a_put_that_may_replace_also_creates(self) -> None:
+        """Where nothing stands there is nothing to replace."""
+        store = self.make_store()
+
+        store.put("packs/a", b"first", if_absent=False)
+
+        assert store.get("packs/a") == b"first"
+
+    def test_a_shorter_object_replaces_a_longer_one(self) -> None:
+        """Nothing of the old one is left behind the new, nor in the listing."""
+        store = self.make_store()
+        store.put("a", b"0123456789", if_absent=True)
+
+        store.put("a", b"abc", if_absent=False)
+
+        assert store.get("a") == b"abc"
+        assert store.get("a", start=3) == b""
+        assert [entry.size_bytes for entry in store.list("a")] == [3]
+
+    def test_no_part_of_an_object_is_ever_seen(self) -> None:
+        """While a large object is put and deleted, others see the whole of it or nothing."""
+        store = self.make_store()
+        data = hashlib.shake_128(b"whole").digest(_LARGE_BYTES)
+        done = threading.Event()
+
+        def look() -> set[int]:
+            sizes = set()
+            while not done.is_set():
+                sizes |= {entry.size_bytes for entry in store.list("whole")}
+                with suppress(FileNotFoundError):
+                    sizes.add(len(store.get("whole")))
+            return sizes
+
+        with ThreadPoolExecutor(2) as executor:
+            looks = [executor.submit(look) for _ in range(2)]
+            try:
+                for _ in range(4):
+                    store.put("whole", data, if_absent=True)
+                    store.delete("whole")
+            finally:
+                done.set()
+            seen = {size for found in looks for size in found.result()}
+
+        assert seen <= {_LARGE_BYTES}
 
     def test_a_put_replaces_in_one_step(self) -> None:
         """While one thread replaces an object, others see one of its whole states only."""
@@ -175,135 +210,6 @@ class StoreSuite:
 
         assert seen <= set(states)
         assert store.get("a") == states[-1]
-
-    # ---- exclusive create
-
-    def test_a_taken_name_is_file_exists(self) -> None:
-        """An exclusive create of a taken name changes nothing, also for equal bytes."""
-        store = self.make_store()
-        store.put("a", b"first", if_absent=True)
-
-        for data in (b"second", b"first"):
-            with pytest.raises(FileExistsError):
-                store.put("a", data, if_absent=True)
-
-        assert store.get("a") == b"first"
-
-    def test_a_deleted_name_is_free_again(self) -> None:
-        """An exclusive create succeeds where an object was deleted."""
-        store = self.make_store()
-        store.put("a", b"first", if_absent=True)
-        store.delete("a")
-
-        store.put("a", b"second", if_absent=True)
-
-        assert store.get("a") == b"second"
-
-    def test_exclusive_create_has_one_winner(self) -> None:
-        """Of 32 concurrent creates of one name one wins, as describe() says it does."""
-        store = self.make_store()
-
-        exclusive = probe_exclusive_create(store, rounds=3, contenders=32)
-
-        assert exclusive or not store.describe().exclusive_create
-        assert list(store.list("")) == []
-
-    def test_calls_may_run_side_by_side(self) -> None:
-        """Threads that put, get, list and delete their own objects do not disturb each other."""
-        store = self.make_store()
-
-        def work(worker: int) -> set[str]:
-            kept = set()
-            for number in range(10):
-                key = f"work/{worker}/{number}"
-                store.put(key, key.encode(), if_absent=True)
-                assert store.get(key) == key.encode()
-                if number % 2:
-                    store.delete(key)
-                else:
-                    kept.add(key)
-                list(store.list(f"work/{worker}/"))
-            return kept
-
-        with ThreadPoolExecutor(8) as executor:
-            kept = set().union(*executor.map(work, range(8)))
-
-        assert {entry.key for entry in store.list("work/")} == kept
-
-    # ---- list
-
-    @pytest.mark.parametrize(
-        ("prefix", "expected"),
-        [
-            ("", {"vault", "packs/ab/1", "packs/ab/2", "packs/abc", "packs/b-1/1"}),
-            ("packs/", {"packs/ab/1", "packs/ab/2", "packs/abc", "packs/b-1/1"}),
-            ("packs", {"packs/ab/1", "packs/ab/2", "packs/abc", "packs/b-1/1"}),
-            ("packs/ab", {"packs/ab/1", "packs/ab/2", "packs/abc"}),
-            ("packs/ab/", {"packs/ab/1", "packs/ab/2"}),
-            ("packs/ab/2", {"packs/ab/2"}),
-            ("packs/abc/", set()),
-            ("va", {"vault"}),
-            ("nothing/here/", set()),
-        ],
-    )
-    def test_a_prefix_is_a_string_prefix(self, prefix: str, expected: set[str]) -> None:
-        """A listing shows exactly the keys that begin with the prefix, each once."""
-        store = self.make_store()
-        for key in ("vault", "packs/ab/1", "packs/ab/2", "packs/abc", "packs/b-1/1"):
-            store.put(key, b"x", if_absent=True)
-
-        keys = [entry.key for entry in store.list(prefix)]
-
-        assert set(keys) == expected
-        assert len(keys) == len(expected)
-
-    def test_a_listing_tells_size_and_time(self) -> None:
-        """Sizes are exact; a time, where there is one, is aware, in UTC and plausible."""
-        store = self.make_store()
-        store.put("a", b"12345", if_absent=True)
-
-        (entry,) = store.list("")
-
-        assert entry.size_bytes == 5
-        if entry.modified_at is not None:
-            assert entry.modified_at.utcoffset() == timedelta(0)
-            assert abs(datetime.now(UTC) - entry.modified_at) < timedelta(days=1)
-
-    def test_a_listing_is_never_cached(self) -> None:
-        """What was put or deleted before the call is in, or out of, the listing."""
-        store = self.make_store()
-        assert list(store.list("")) == []
-
-        store.put("a", b"x", if_absent=True)
-        after_put = [entry.key for entry in store.list("")]
-        store.delete("a")
-        after_delete = [entry.key for entry in store.list("")]
-
-        assert after_put == ["a"]
-        assert after_delete == []
-
-    def test_a_listing_is_complete(self) -> None:
-        """More objects than a page of most providers holds are all shown."""
-        store = self.make_store()
-        keys = {f"many/{number}" for number in range(1100)}
-        with ThreadPoolExecutor(8) as executor:
-            list(executor.map(lambda key: store.put(key, b"x", if_absent=True), sorted(keys)))
-
-        found = [entry.key for entry in store.list("many/")]
-
-        assert set(found) == keys
-        assert len(found) == len(keys)
-
-    def test_objects_may_be_deleted_while_they_are_listed(self) -> None:
-        """A loop that deletes what it is shown ends, and leaves nothing."""
-        store = self.make_store()
-        for number in range(50):
-            store.put(f"many/{number}", b"x", if_absent=True)
-
-        for entry in store.list("many/"):
-            store.delete(entry.key)
-
-        assert list(store.list("")) == []
 
     # ---- delete and describe
 
