@@ -51,6 +51,17 @@ class ChunkReader:
                 twice. A pack that is gone may have been swept after a prune
                 moved the chunk, so the ledger is folded before it counts.
         """
+        state = self._log.state
+        place = self._index.find(domain, chunk_id, state)
+        if place is not None:
+            try:
+                return self._read_place(domain, chunk_id, place, kind)
+            except (DamagedData, NotFoundError):
+                # Each place is looked at with care below.
+                self._forget(place.blob.pack)
+        return self._read_somewhere(domain, chunk_id, kind)
+
+    def _read_somewhere(self, domain: Domain, chunk_id: bytes, kind: str) -> bytes | memoryview:
         while True:
             state = self._log.state
             folded = state.size

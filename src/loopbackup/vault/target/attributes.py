@@ -12,9 +12,9 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from threading import Lock
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ...terms import Problem
 from ..format.entries import ITEM, SYMLINK, Node
@@ -177,26 +177,26 @@ class Attributes:
         """
         if node.kind == ITEM:
             if node.mtime_ns:
-                self._try("times", lambda: handle.utime(node.mtime_ns))
+                self._try("times", handle.utime, node.mtime_ns)
             return
         xattrs = _xattrs_of(node)
         mode = node.mode & 0o7777
-        if not self._try("owner", lambda: handle.chown(*self._owner(node))):
+        if not self._try("owner", handle.chown, *self._owner(node)):
             # A program that runs as its owner must not run as somebody else.
             mode &= ~_SET_IDS
         # Attributes need write permission; access lists do not outlive its change.
-        complete = fresh or self._succeeds(lambda: _remove_others(handle, xattrs))
+        complete = fresh or self._succeeds(_remove_others, handle, xattrs)
         for name, value in xattrs.items():
             if name not in _ACLS:
-                complete &= self._succeeds(partial(handle.set_xattr, name, value))
+                complete &= self._succeeds(handle.set_xattr, name, value)
         if node.kind != SYMLINK:
-            self._try("mode", lambda: handle.chmod(mode))
+            self._try("mode", handle.chmod, mode)
         for name in _ACLS:
             if name in xattrs:
-                complete &= self._succeeds(partial(handle.set_xattr, name, xattrs[name]))
+                complete &= self._succeeds(handle.set_xattr, name, xattrs[name])
         if not complete:
             self.lose("xattrs")
-        self._try("times", lambda: handle.utime(node.mtime_ns))
+        self._try("times", handle.utime, node.mtime_ns)
 
     def are_as(self, node: Node, handle: Handle, status: os.stat_result) -> bool:
         """Tell whether an entry that stands there has all that *node* says but times."""
@@ -217,16 +217,16 @@ class Attributes:
         with self._lock:
             self._lost[what] += 1
 
-    def _try(self, what: str, action: Callable[[], None]) -> bool:
-        done = self._succeeds(action)
+    def _try(self, what: str, action: Callable[..., None], *args: Any) -> bool:
+        done = self._succeeds(action, *args)
         if not done:
             self.lose(what)
         return done
 
     @staticmethod
-    def _succeeds(action: Callable[[], None]) -> bool:
+    def _succeeds(action: Callable[..., None], *args: Any) -> bool:
         try:
-            action()
+            action(*args)
         except (OSError, OverflowError, ValueError, NotImplementedError, AttributeError):
             return False
         return True

@@ -105,6 +105,9 @@ class LocalTarget:
 
     def _look(self, node: Node) -> Answer:
         folder, _, name = node.path.rpartition(b"/")
+        if folder in self._folders.made and node.path not in self._folders.made:
+            # Nothing lies in a folder that this restore has made but what it puts there.
+            return self._renew(node)
         with self._folders.lend(folder, make=False) as fd:
             there = os.lstat(name, dir_fd=fd)
             return self._decide(node, there, fd, name)
@@ -210,11 +213,11 @@ class LocalTarget:
         try:
             with self._folders.lend(folder) as fd:
                 if not link_number(node):
-                    return self._build(build, name, fd)
+                    return self._build(build, folder, name, fd)
                 with self._links.hold(node):
                     if self._link(node, name, fd):
                         return 0
-                    size = self._build(build, name, fd)
+                    size = self._build(build, folder, name, fd)
                     self._links.note(node, os.lstat(name, dir_fd=fd))
                     return size
         except LoopbackupError:
@@ -222,12 +225,14 @@ class LocalTarget:
         except OSError as exc:
             raise _not_restored(node, exc) from exc
 
-    def _build(self, build: Callable[[bytes, int], int], name: bytes, fd: int) -> int:
+    def _build(
+        self, build: Callable[[bytes, int], int], folder: bytes, name: bytes, fd: int
+    ) -> int:
         """Let *build* make the entry under another name, then give it its own."""
         temporary = self._temporary + b"%d" % next(self._numbers)
         try:
             size = build(temporary, fd)
-            self._publish(temporary, name, fd)
+            self._publish(temporary, name, fd, fresh=folder in self._folders.made)
         except BaseException:
             _remove(temporary, fd)
             raise
@@ -268,8 +273,8 @@ class LocalTarget:
             # Between two names of one file a rename does nothing at all.
             _remove(temporary, fd)
 
-    def _publish(self, temporary: bytes, name: bytes, fd: int) -> None:
-        if self._overwrite == "never":
+    def _publish(self, temporary: bytes, name: bytes, fd: int, *, fresh: bool) -> None:
+        if self._overwrite == "never" and not fresh:
             # Unlike a rename, a link never takes the place of something.
             try:
                 os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
