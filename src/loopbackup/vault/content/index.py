@@ -20,11 +20,12 @@ from ...logs import get_logger
 from ..keys.domains import Domain
 from ..ledger.values import Front
 from ..store.seam import StoreSeam
+from .places import PlaceTable
 from .segment import Place, SegmentReader, places_of
 
 __all__ = ["Index", "IndexState"]
 
-MAX_ENTRIES_HELD: Final = 1_000_000
+MAX_ENTRIES_HELD: Final = 4_000_000
 MAX_TABLES_HELD: Final = 16_384
 
 
@@ -70,16 +71,16 @@ class IndexState(Protocol):
 class _Table:
     domain: bytes
     segments: Sequence[SegmentRef]
-    places: dict[bytes, Place]
-    more: dict[bytes, list[Place]]
+    places: PlaceTable
 
 
 class Index:
     """
     All live segments of a vault. Thread-safe.
 
-    Memory: about 300 bytes a chunk of the domains in use; the least recently
-    used domains are dropped beyond a million chunks or 16,384 domains.
+    Memory: 48 bytes a chunk of the domains in use, and an eighth for growing;
+    the least recently used domains are dropped beyond four million chunks or
+    16,384 domains.
     """
 
     def __init__(
@@ -182,8 +183,8 @@ class Index:
         known = {segment.name for segment in old.segments} if old is not None else set()
         if old is None or not known <= live:
             self._held -= len(old.places) if old is not None else 0
-            old, known = _Table(domain.id, state.segments, {}, {}), set()
-        table = _Table(domain.id, state.segments, old.places, old.more)
+            old, known = _Table(domain.id, state.segments, PlaceTable()), set()
+        table = _Table(domain.id, state.segments, old.places)
         before = len(table.places)
         for reader in self.segments(state):
             if reader.short not in known:
@@ -200,19 +201,22 @@ class Index:
             reader = self._segments[reader.short] = self._rebuild(reader.short)
             rows = list(reader.rows(domain))
         for blob, members in rows:
-            for chunk_id, place in places_of(blob, members):
-                add_place(table.places, table.more, chunk_id, place)
+            table.places.add(blob, members)
 
     def find(self, domain: Domain, chunk_id: bytes, state: IndexState) -> Place | None:
         """Give a place of a chunk that a new snapshot may rely on."""
-        table = self._table(domain, state)
-        place = table.places.get(chunk_id)
-        if place is None or self._good(place.blob.pack, state):
-            return place
-        for other in table.more.get(chunk_id, ()):
-            if self._good(other.blob.pack, state):
-                return other
+        for place in self._table(domain, state).places.find(chunk_id):
+            if self._good(place.blob.pack, state):
+                return place
         return None
+
+    def find_pack(self, domain: Domain, chunk_id: bytes, state: IndexState) -> bytes | None:
+        """Give the pack of the place that :meth:`find` gives, for less."""
+        pack = self._table(domain, state).places.first_pack(chunk_id)
+        if pack is None or self._good(pack, state):
+            return pack
+        place = self.find(domain, chunk_id, state)
+        return None if place is None else place.blob.pack
 
     def _good(self, pack: bytes, state: IndexState) -> bool:
         return pack not in state.condemned and not self.distrusts(pack, state)
@@ -223,13 +227,8 @@ class Index:
 
         Distrusted ones come last: a pack that was missing may have come back.
         """
-        table = self._table(domain, state)
-        place = table.places.get(chunk_id)
-        if place is None:
-            return []
-        found = [
-            p for p in (place, *table.more.get(chunk_id, ())) if p.blob.pack not in state.condemned
-        ]
+        places = self._table(domain, state).places.find(chunk_id)
+        found = [place for place in places if place.blob.pack not in state.condemned]
         if len(found) > 1:
             found.sort(key=lambda p: self.distrusts(p.blob.pack, state))
         return found
@@ -263,11 +262,3 @@ class Index:
             for blob, members in self.pack(short).rows(domain)
             for chunk_id, place in places_of(blob, members)
         }
-
-
-def add_place(
-    places: dict[bytes, Place], more: dict[bytes, list[Place]], chunk_id: bytes, place: Place
-) -> None:
-    """Add a place; the first of a chunk stays first."""
-    if places.setdefault(chunk_id, place) is not place:
-        more.setdefault(chunk_id, []).append(place)

@@ -19,31 +19,30 @@ __all__ = ["PlaceTable"]
 _RECORD: Final = struct.Struct("<32sIIII")
 """A blob: id, pack, offset, stored length, plain length. A part: id, bundle, start, length, 0."""
 _ID: Final = 32
+_NUMBER: Final = struct.Struct("<I")
 _PART: Final = 1 << 31
 """Set where the number is that of a bundle, not of a pack."""
 _SHIFT: Final = 28
 """No pack is longer than 2**28 bytes, so codec and kind fit above the lengths."""
 _MASK: Final = (1 << _SHIFT) - 1
-_ROWS_A_BUCKET: Final = 64
+_ROWS_A_BUCKET: Final = 128
 _MAX_BITS: Final = 16
+_BITS_A_STEP: Final = 4
 
 
 class PlaceTable:
     """
     The places of one domain's chunks, in the order in which they were added.
 
-    Safe to read from many threads while nobody adds.
-
-    Args:
-        expected: About how many chunks will be added; decides about speed only.
+    May be read from many threads while one adds.
     """
 
-    __slots__ = ("_buckets", "_bundles", "_count", "_numbers", "_packs", "_shift")
+    __slots__ = ("_buckets", "_bundles", "_count", "_full", "_numbers", "_packs")
 
-    def __init__(self, expected: int = 0) -> None:
-        bits = min(_MAX_BITS, (expected // _ROWS_A_BUCKET).bit_length())
-        self._shift = _MAX_BITS - bits
-        self._buckets = [bytearray() for _ in range(1 << bits)]
+    def __init__(self) -> None:
+        # Both change at once where the table grows.
+        self._buckets: tuple[int, list[bytearray]] = (_MAX_BITS, [bytearray()])
+        self._full = _ROWS_A_BUCKET
         self._bundles = bytearray()
         self._packs: list[tuple[bytes, int]] = []
         self._numbers: dict[tuple[bytes, int], int] = {}
@@ -56,7 +55,7 @@ class PlaceTable:
     @property
     def size_bytes(self) -> int:
         """Memory of the records, with the spare room of their buckets."""
-        return self._bundles.__sizeof__() + sum(b.__sizeof__() for b in self._buckets)
+        return self._bundles.__sizeof__() + sum(b.__sizeof__() for b in self._buckets[1])
 
     def add(self, blob: Blob, members: bytes) -> None:
         """
@@ -68,6 +67,8 @@ class PlaceTable:
         if not members:
             self._bucket(blob.id).extend(self._encode(blob))
             self._count += 1
+            if self._count > self._full:
+                self._grow()
             return
         parts = list(places_of(blob, members))
         number = _PART | len(self._bundles) // _RECORD.size
@@ -76,6 +77,36 @@ class PlaceTable:
             record = _RECORD.pack(chunk_id, number, place.start, place.length, 0)
             self._bucket(chunk_id).extend(record)
         self._count += len(parts)
+        if self._count > self._full:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Spread the records over more buckets; each is moved a few times in all."""
+        shift, old = self._buckets
+        if not shift:
+            return
+        shift -= _BITS_A_STEP
+        new = [bytearray() for _ in range(len(old) << _BITS_A_STEP)]
+        for bucket in old:
+            for at in range(0, len(bucket), _RECORD.size):
+                number = (bucket[at] << 8 | bucket[at + 1]) >> shift
+                new[number] += bucket[at : at + _RECORD.size]
+        self._buckets = (shift, new)
+        self._full = _ROWS_A_BUCKET * len(new)
+
+    def first_pack(self, chunk_id: bytes) -> bytes | None:
+        """Give the short name of the pack of the first place, or None; a third of the cost."""
+        bucket = self._bucket(chunk_id)
+        at = bucket.find(chunk_id)
+        if at < 0:
+            return None
+        if at % _RECORD.size:
+            place = next(self.find(chunk_id), None)
+            return None if place is None else place.blob.pack
+        number: int = _NUMBER.unpack_from(bucket, at + _ID)[0]
+        if number & _PART:
+            number = _NUMBER.unpack_from(self._bundles, (number & ~_PART) * _RECORD.size + _ID)[0]
+        return self._packs[number][0]
 
     def find(self, chunk_id: bytes) -> Iterator[Place]:
         """Yield the places of a chunk, the first one added first."""
@@ -87,11 +118,9 @@ class PlaceTable:
                 yield self._decode(bucket, at)
             at = bucket.find(chunk_id, at + 1)
 
-    def __contains__(self, chunk_id: bytes) -> bool:
-        return next(self.find(chunk_id), None) is not None
-
     def _bucket(self, chunk_id: bytes) -> bytearray:
-        return self._buckets[(chunk_id[0] << 8 | chunk_id[1]) >> self._shift]
+        shift, buckets = self._buckets
+        return buckets[(chunk_id[0] << 8 | chunk_id[1]) >> shift]
 
     def _encode(self, blob: Blob) -> bytes:
         key = (blob.pack, blob.generation)

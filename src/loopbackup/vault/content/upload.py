@@ -142,10 +142,10 @@ class Upload:
             return True
         if domain.id in self.new_domains:
             return False
-        place = self._index.find(domain, chunk_id, self._log.state)
-        if place is None:
+        pack = self._index.find_pack(domain, chunk_id, self._log.state)
+        if pack is None:
             return False
-        self.relied.add(place.blob.pack)
+        self.relied.add(pack)
         return True
 
     # ---- putting
