@@ -199,29 +199,29 @@ class Cursor:
 
     def __init__(self, stream: StreamReader) -> None:
         self._stream = stream
-        self._held: dict[int, dict[bytes, Node]] = {}
+        self._all: dict[bytes, Node] | None = None
+        self._current: dict[bytes, Node] = {}
+        self._low, self._high = b"\1", b"\0"
+        """What keys the current chunk covers: none so far."""
 
     def find(self, path: bytes) -> Node | None:
         """Give the entry at *path*, or None."""
-        stream = self._stream
-        if not stream.chunks:
-            return None
-        if stream.firsts is None:
-            for number in range(len(stream.chunks)):
-                node = self._chunk(number, keep=True).get(path)
-                if node is not None:
-                    return node
-            return None
-        return self._chunk(stream.covering(path), keep=False).get(path)
+        firsts = self._stream.firsts
+        if firsts is None:
+            return self._find_in_all(path)
+        key = tree_order(path)
+        if not self._low <= key < self._high and firsts:
+            number = self._stream.covering(path)
+            self._current = {node.path: node for node in self._stream.nodes(number)}
+            self._low = tree_order(firsts[number]) if number else b""
+            after = number + 1
+            self._high = tree_order(firsts[after]) if after < len(firsts) else b"\xff" * 65
+        return self._current.get(path)
 
-    def _chunk(self, number: int, *, keep: bool) -> dict[bytes, Node]:
-        held = self._held.get(number)
-        if held is None:
-            if not keep:
-                self._held.clear()
-            held = {node.path: node for node in self._stream.nodes(number)}
-            self._held[number] = held
-        return held
+    def _find_in_all(self, path: bytes) -> Node | None:
+        if self._all is None:
+            self._all = {node.path: node for node in self._stream}
+        return self._all.get(path)
 
 
 class TableWriter:
