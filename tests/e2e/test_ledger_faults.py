@@ -12,7 +12,8 @@ from loopbackup.errors import CredentialError, DamagedData, StoreError
 from loopbackup.testing.faults import BitFlip, FaultStore, Refused, Rule, script
 from loopbackup.vault.format import names
 from loopbackup.vault.keys.credentials import Seed
-from loopbackup.vault.ledger.log import SUMMARY_MAGIC
+from loopbackup.vault.ledger import summary
+from loopbackup.vault.ledger.core import encode_state
 from loopbackup.vault.store.memory import MemoryStore
 
 
@@ -76,9 +77,9 @@ def test_planted_summary_of_a_known_size_is_passed_over() -> None:
     store, head = vault_of(3)
     size = int(head.split(":")[0])
     with reopen(store) as vault:
-        body = vault._session.log.state.encode()
+        body = encode_state(vault._session.log.state)
     peak = vault._session.log.state.tree.peaks[0]
-    planted = SUMMARY_MAGIC + body.replace(peak, bytes(32))
+    planted = summary.MAGIC + body.replace(peak, bytes(32))
     store.put(names.summary_name(size, names.content_hash(planted)), planted, if_absent=True)
 
     with reopen(store, head=head) as vault:

@@ -9,6 +9,7 @@ from tests.e2e.support import create, dump, items, load, read_all, reopen
 import loopbackup as lb
 from loopbackup.errors import DamagedData, InputError, RollbackDetected
 from loopbackup.vault.format import names
+from loopbackup.vault.ledger.core import encode_state
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.wrappers import CountingStore
 
@@ -185,7 +186,7 @@ def test_planted_summary_is_not_believed() -> None:
     with reopen(store, read_only=True) as vault:
         state = vault._session.log.state
         state.snapshots = {}
-        planted = b"LBKSUM1" + state.encode()
+        planted = b"LBKSUM1" + encode_state(state)
     store.put(names.summary_name(state.size, names.content_hash(planted)), planted, if_absent=True)
     for name in ("summary/nonsense", "summary/99-" + "0" * 64):
         store.put(name, planted, if_absent=True)

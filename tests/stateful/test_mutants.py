@@ -24,6 +24,7 @@ from loopbackup.vault.content.segment import SegmentReader
 from loopbackup.vault.content.upload import Upload
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.pack import CONTENT_KINDS
+from loopbackup.vault.ledger import log as log_module
 from loopbackup.vault.ledger.log import Draft, Log
 from loopbackup.vault.ledger.state import State, object_name
 from loopbackup.vault.store.seam import StoreSeam
@@ -462,9 +463,9 @@ def believes_a_lost_reply(patch: pytest.MonkeyPatch) -> None:
     """Take a lost reply for a lost request, and run the backup once more."""
     run = backup.run_backup
 
-    def create(self: Log, name: str, data: bytes) -> bool:
+    def create(store: StoreSeam, name: str, data: bytes) -> bool:
         try:
-            self._store.create_once(name, data)
+            store.create_once(name, data)
         except AlreadyExistsError:
             return False
         return True
@@ -474,19 +475,19 @@ def believes_a_lost_reply(patch: pytest.MonkeyPatch) -> None:
             return run(*args)
         return run(*args)
 
-    patch.setattr(Log, "_create", create)
+    patch.setattr(log_module, "create_record", create)
     patch.setattr(vault_module, "run_backup", again)
 
 
 def takes_any_record_for_its_own(patch: pytest.MonkeyPatch) -> None:
     """Take "exists" for success without comparing."""
 
-    def create(self: Log, name: str, data: bytes) -> bool:
+    def create(store: StoreSeam, name: str, data: bytes) -> bool:
         with suppress(AlreadyExistsError):
-            self._store.create_once(name, data)
+            store.create_once(name, data)
         return True
 
-    patch.setattr(Log, "_create", create)
+    patch.setattr(log_module, "create_record", create)
 
 
 def reads_without_folding_again(patch: pytest.MonkeyPatch) -> None:

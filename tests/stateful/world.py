@@ -22,6 +22,7 @@ from loopbackup.errors import (
 from loopbackup.testing.faults import Crashed, Method
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.keys.domains import Domain
+from loopbackup.vault.ledger.core import state_digest
 from loopbackup.vault.ledger.state import SnapshotRecord, object_name
 from loopbackup.vault.snapshot import Snapshot
 from loopbackup.vault.vault import Vault
@@ -277,7 +278,7 @@ class World:
         vault = Vault(session, None)
         if session.log.state.tree.head() != self.onlooker.log.state.tree.head():
             raise Violation("who opens the vault now sees another history")
-        if session.log.state.digest() != self.onlooker.log.state.digest():
+        if state_digest(session.log.state) != state_digest(self.onlooker.log.state):
             raise Violation("who opens the vault now folds another state")
         vault.ledger.verify()
         for snapshot in vault.snapshots():

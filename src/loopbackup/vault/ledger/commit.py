@@ -1,4 +1,4 @@
-"""What a commit is: a draft on a state, made by an intent over as many attempts as it takes."""
+"""What a commit is: an intent, its draft on a state, and creating the record and its lists."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final, Protocol
 
 from attrs import field, frozen
 
-from ...errors import InputError
+from ...errors import AlreadyExistsError, InputError, NotFoundError, StoreError
 from ..format import names
 from ..format import record as rec
-from ..format.bounds import MAX_LIST_BYTES
+from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES
 from ..store.seam import StoreSeam
 from .state import State
 
@@ -23,6 +23,7 @@ __all__ = [
     "Intent",
     "Rebuild",
     "Simple",
+    "create_record",
     "inline_or_list",
     "put_list",
 ]
@@ -115,3 +116,55 @@ def put_list(store: StoreSeam, payload: bytes) -> bytes:
 def inline_or_list(store: StoreSeam, joined: bytes, max_inline: int) -> tuple[bytes, bytes]:
     """Give (what stands in the record, hash of a list object); one of the two is empty."""
     return (joined, b"") if len(joined) <= max_inline else (b"", put_list(store, joined))
+
+
+def create_record(store: StoreSeam, name: str, data: bytes) -> bool:
+    """
+    Create a record; True if it is ours, False if somebody else's stands there.
+
+    Raises:
+        StoreError: ``kind == "outcome_unknown"`` where the store does not say.
+    """
+    import tenacity
+
+    told = True
+    try:
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_transient),
+            stop=tenacity.stop_after_attempt(8) | tenacity.stop_after_delay(90.0),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=10.0),
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    store.create_once(name, data)
+                except AlreadyExistsError:
+                    told = False
+                    return store.get_whole(name, MAX_RECORD_BYTES) == data
+                except StoreError as exc:
+                    if not exc.ambiguous:
+                        raise
+                    # The request or only its reply may be lost: the store decides.
+                    told = False
+                    try:
+                        return store.get_whole(name, MAX_RECORD_BYTES) == data
+                    except NotFoundError:
+                        told = True
+                        raise exc from None
+                return True
+    except StoreError as exc:
+        if exc.transient or not told:
+            raise StoreError(
+                f"the store does not answer; whether {name} was written is unknown. "
+                "The next opening will show it",
+                kind="outcome_unknown",
+                transient=True,
+                ambiguous=True,
+                object=name,
+            ) from exc
+        raise
+    raise AssertionError("unreachable: the retry context returns or raises")
+
+
+def _transient(exc: BaseException) -> bool:
+    return isinstance(exc, StoreError) and exc.transient

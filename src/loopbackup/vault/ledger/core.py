@@ -6,10 +6,25 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ...errors import DamagedData
+from ..format import codec
 from ..format.header import Bytes16, Bytes32
+from ..format.names import content_hash
 from ..format.record import BodyRef, Certificate
+from .state import (
+    Alarm,
+    Claim,
+    Segment,
+    SnapshotRecord,
+    State,
+    join_fronts,
+    join_names,
+    split_fronts,
+    split_names,
+)
+from .tree import Tree
 
-__all__ = ["Core"]
+__all__ = ["Core", "decode_state", "encode_state", "state_digest"]
 
 
 class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -36,3 +51,98 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     distrusted: bytes
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
+
+
+def encode_state(state: State, *, bodies: bool = True) -> bytes:
+    """
+    Encode a state as the body of a summary; equal states, equal bytes.
+
+    Without *bodies* those of snapshots are left empty, as lost ones are.
+    """
+    condemned = state.needed_condemned(state.vault_id)
+    core = Core(
+        vault_id=state.vault_id,
+        size=state.size,
+        peaks=state.tree.peaks,
+        epoch=state.epoch,
+        root=state.root,
+        salt=state.salt,
+        none_domain=state.none_domain,
+        location=state.location,
+        at_us=state.at_us,
+        slots=list(state.slots),
+        writers=[state.writers[k] for k in sorted(state.writers)],
+        shards=sorted(state.shards.items()),
+        snapshots=[
+            (
+                *(s.id, s.index, s.at_us, s.root, s.domains, s.domains_list),
+                [(ref, body or b"") if bodies else (ref, b"") for ref, body in s.bodies],
+            )
+            for s in sorted(state.snapshots.values(), key=lambda s: s.index)
+        ],
+        segments=[(s.name, s.front, s.added) for s in state.segments],
+        condemned=sorted((name, *when) for name, when in condemned.items()),
+        swept=sorted(
+            (k, upto, join_names(sorted(kept))) for k, (upto, kept) in state.swept.items()
+        ),
+        claims=sorted(
+            (c.run, c.series, join_fronts(c.packs), join_names(sorted(c.relies)), c.at_us)
+            for c in state.claims.values()
+        ),
+        lists=sorted(state.lists),
+        distrusted=join_names(sorted(state.distrusted)),
+        last_summary=state.last_summary,
+        alarms=[(a.index, a.reason) for a in state.alarms],
+    )
+    return codec.encode(core)
+
+
+def decode_state(data: bytes, *, authority: bytes) -> State:
+    """
+    Load what :func:`encode_state` wrote.
+
+    Raises:
+        DamagedData: It is no state.
+    """
+    core = codec.decode(data, Core)
+    try:
+        tree = Tree(core.size, core.peaks)
+    except ValueError as exc:
+        raise DamagedData("a summary's tree does not fit its size") from exc
+    return State(
+        vault_id=core.vault_id,
+        authority=authority,
+        tree=tree,
+        epoch=core.epoch,
+        root=core.root,
+        salt=core.salt,
+        none_domain=core.none_domain,
+        location=core.location,
+        at_us=core.at_us,
+        slots=tuple(core.slots),
+        writers={c.writer: c for c in core.writers},
+        shards=dict(core.shards),
+        snapshots={s[0]: SnapshotRecord(*s[:6], _known(s[6])) for s in core.snapshots},
+        segments=tuple(Segment(*s) for s in core.segments),
+        condemned={name: (index, at) for name, index, at in core.condemned},
+        swept={k: (upto, frozenset(split_names(kept))) for k, upto, kept in core.swept},
+        claims={
+            run: Claim(
+                run, series, tuple(split_fronts(packs)), frozenset(split_names(relies)), at_us
+            )
+            for run, series, packs, relies, at_us in core.claims
+        },
+        lists=frozenset(core.lists),
+        distrusted=frozenset(split_names(core.distrusted)),
+        last_summary=core.last_summary,
+        alarms=tuple(Alarm(*a) for a in core.alarms),
+    )
+
+
+def state_digest(state: State) -> bytes:
+    """Hash what all clients agree on: everything but bodies, which may be lost to some."""
+    return content_hash(encode_state(state, bodies=False))
+
+
+def _known(bodies: list[tuple[BodyRef, bytes]]) -> tuple[tuple[BodyRef, bytes | None], ...]:
+    return tuple((ref, body if content_hash(body) == ref.hash else None) for ref, body in bodies)

@@ -14,10 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
-from attrs import field, frozen
 
 from ...errors import (
-    AlreadyExistsError,
     ConflictError,
     DamagedData,
     FormatError,
@@ -31,7 +29,7 @@ from ...errors import (
 from ...logs import get_logger
 from ..format import codec, names
 from ..format import record as rec
-from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES, MAX_SUMMARY_BYTES
+from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES
 from ..format.header import Header
 from ..format.record import BodyRef, Record
 from ..keys.root import Signer
@@ -44,11 +42,13 @@ from .commit import (
     Intent,
     Rebuild,
     Simple,
+    create_record,
     inline_or_list,
     put_list,
 )
 from .memory import Head, LocalMemory
 from .state import Front, State, split_fronts
+from .summary import Candidate, candidates, put_summary
 
 __all__ = [
     "Body",
@@ -63,26 +63,7 @@ __all__ = [
 ]
 
 SUMMARY_EVERY = 64
-SUMMARIES_TRIED = 8
-SUMMARY_MAGIC = b"LBKSUM1"
 _LIST_HEAD = len(LIST_MAGIC) + 16
-
-
-@frozen
-class _Summary:
-    """Names a summary, unless another process has named one as new."""
-
-    draft: Draft
-    size: int
-    commit_id: bytes = field(factory=lambda: os.urandom(16))
-
-    def validate(self, state: State) -> Draft | None:
-        """Give the draft while it is news."""
-        return self.draft if state.last_summary < self.size else None
-
-
-def _transient(exc: BaseException) -> bool:
-    return isinstance(exc, StoreError) and exc.transient
 
 
 class Log:
@@ -194,46 +175,20 @@ class Log:
 
     def _load_summary(self, known: list[Head]) -> bool:
         """Start from a summary that a record of a certified maintainer confirms."""
-        found = sorted((o.key for o in self._store.list(names.SUMMARY)), reverse=True)
-        for name in found[:SUMMARIES_TRIED]:
-            size = names.summary_size(name)
-            if size is None or any(h.size < size for h in known):
-                continue
-            try:
-                data = self._store.get_whole(name, MAX_SUMMARY_BYTES)
-                if data[: len(SUMMARY_MAGIC)] != SUMMARY_MAGIC:
-                    continue
-                state = State.decode(data[len(SUMMARY_MAGIC) :], authority=self._header.authority)
-            except (NotFoundError, DamagedData):
-                continue
-            if state.size != size or state.vault_id != self._header.vault_id:
-                continue
-            digest, tree = names.content_hash(data), state.tree.head()
-            confirmed = False
+        max_size = min((head.size for head in known), default=None)
+        for found in candidates(self._store, self._header, max_size):
+            confirmed: list[Record] = []
 
             def listen(
                 _index: int,
                 record: Record,
-                state: State = state,
-                size: int = size,
-                digest: bytes = digest,
-                tree: bytes = tree,
+                found: Candidate = found,
+                confirmed: list[Record] = confirmed,
             ) -> None:
-                nonlocal confirmed
-                if record.frame.kind != "summary":
-                    return
-                facts = record.facts()
-                certificate = state.writers[record.frame.writer]
-                confirmed = confirmed or (
-                    (facts.size, facts.hash, facts.tree) == (size, digest, tree)
-                    and rec.verify_certificate(
-                        certificate,
-                        vault_id=self._header.vault_id,
-                        authority=self._header.authority,
-                    )
-                )
+                if found.is_confirmed_by(record, self._header):
+                    confirmed.append(record)
 
-            self.state = state
+            self.state = found.state
             try:
                 self._fold(known, listen)
             except IntegrityError:
@@ -443,65 +398,17 @@ class Log:
             vault_id=self._header.vault_id,
             key=self.signer.key,
         )
-        if not self._create(names.record_name(index), data):
+        if not create_record(self._store, names.record_name(index), data):
             return None
         if self._apply(data) is None:
             raise ConflictError(f"ledger record {index} was void: {self.state.alarms[-1].reason}")
         return index
 
-    def _create(self, name: str, data: bytes) -> bool:
-        """Create a record; True if it is ours, False if somebody else's stands there."""
-        import tenacity
-
-        told = True
-        try:
-            for attempt in tenacity.Retrying(
-                retry=tenacity.retry_if_exception(_transient),
-                stop=tenacity.stop_after_attempt(8) | tenacity.stop_after_delay(90.0),
-                wait=tenacity.wait_random_exponential(multiplier=0.05, max=10.0),
-                reraise=True,
-            ):
-                with attempt:
-                    try:
-                        self._store.create_once(name, data)
-                    except AlreadyExistsError:
-                        told = False
-                        return self._store.get_whole(name, MAX_RECORD_BYTES) == data
-                    except StoreError as exc:
-                        if not exc.ambiguous:
-                            raise
-                        # The request or only its reply may be lost: the store decides.
-                        told = False
-                        try:
-                            return self._store.get_whole(name, MAX_RECORD_BYTES) == data
-                        except NotFoundError:
-                            told = True
-                            raise exc from None
-                    return True
-        except StoreError as exc:
-            if exc.transient or not told:
-                raise StoreError(
-                    f"the store does not answer; whether {name} was written is unknown. "
-                    "The next opening will show it",
-                    kind="outcome_unknown",
-                    transient=True,
-                    ambiguous=True,
-                    object=name,
-                ) from exc
-            raise
-        raise AssertionError("unreachable: the retry context returns or raises")
-
     def _summarise(self) -> None:
         if self.signer is None or "maintainer" not in self.signer.roles:
             return
-        with self._lock:
-            size, tree, body = self.state.size, self.state.tree.head(), self.state.encode()
-        data = SUMMARY_MAGIC + body
-        digest = names.content_hash(data)
-        facts = rec.Summarised(size, digest, tree, names.content_hash(body))
         try:
-            self._store.put(names.summary_name(size, digest), data)
-            self.commit(_Summary(Draft("summary", facts), size))
+            self.commit(put_summary(self._store, self.state))
         except LoopbackupError as exc:
             # What the caller wanted is committed; any later commit summarises again.
             get_logger().warning("no summary was written", kind=exc.kind)

@@ -12,6 +12,7 @@ from attrs import frozen
 from ...errors import DamagedData, InputError
 from ...logs import get_logger
 from ..format.names import content_hash
+from .core import decode_state, encode_state
 from .state import State
 from .statefolder import StateFolder
 
@@ -115,7 +116,7 @@ class LocalMemory:
         if content_hash(body) != data[len(STATE_MAGIC) : start]:
             return None
         try:
-            state = State.decode(body[32:], authority=authority)
+            state = decode_state(body[32:], authority=authority)
         except (DamagedData, msgspec.DecodeError):
             return None
         self._saved = state.size
@@ -125,6 +126,6 @@ class LocalMemory:
         """Keep the fold when it has grown enough to be worth the write."""
         if self._folder is None or state.size - self._saved < SAVE_EVERY:
             return
-        body = last_record + state.encode()
+        body = last_record + encode_state(state)
         if self._folder.write("state", STATE_MAGIC + content_hash(body) + body):
             self._saved = state.size

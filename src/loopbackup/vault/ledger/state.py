@@ -14,11 +14,8 @@ from typing import Any
 from attrs import Factory, define, evolve
 
 from ...errors import DamagedData, NewerFormat
-from ..format import codec
 from ..format import record as rec
-from ..format.names import content_hash
-from ..format.record import BodyRef, Certificate, Record
-from .core import Core
+from ..format.record import Certificate, Record
 from .tree import Tree
 from .values import (
     Alarm,
@@ -404,94 +401,6 @@ class State:
             for name, when in self.condemned.items()
             if when[0] > upto or name in kept or oldest <= when[0] or name in claimed
         }
-
-    def encode(self, *, bodies: bool = True) -> bytes:
-        """
-        Encode this state as the body of a summary; equal states, equal bytes.
-
-        Without *bodies* those of snapshots are left empty, as lost ones are.
-        """
-        condemned = self.needed_condemned(self.vault_id)
-        core = Core(
-            vault_id=self.vault_id,
-            size=self.size,
-            peaks=self.tree.peaks,
-            epoch=self.epoch,
-            root=self.root,
-            salt=self.salt,
-            none_domain=self.none_domain,
-            location=self.location,
-            at_us=self.at_us,
-            slots=list(self.slots),
-            writers=[self.writers[k] for k in sorted(self.writers)],
-            shards=sorted(self.shards.items()),
-            snapshots=[
-                (
-                    *(s.id, s.index, s.at_us, s.root, s.domains, s.domains_list),
-                    [(ref, body or b"") if bodies else (ref, b"") for ref, body in s.bodies],
-                )
-                for s in sorted(self.snapshots.values(), key=lambda s: s.index)
-            ],
-            segments=[(s.name, s.front, s.added) for s in self.segments],
-            condemned=sorted((name, *when) for name, when in condemned.items()),
-            swept=sorted(
-                (k, upto, join_names(sorted(kept))) for k, (upto, kept) in self.swept.items()
-            ),
-            claims=sorted(
-                (c.run, c.series, join_fronts(c.packs), join_names(sorted(c.relies)), c.at_us)
-                for c in self.claims.values()
-            ),
-            lists=sorted(self.lists),
-            distrusted=join_names(sorted(self.distrusted)),
-            last_summary=self.last_summary,
-            alarms=[(a.index, a.reason) for a in self.alarms],
-        )
-        return codec.encode(core)
-
-    @classmethod
-    def decode(cls, data: bytes, *, authority: bytes) -> State:
-        """Load what :meth:`encode` wrote."""
-        core = codec.decode(data, Core)
-        try:
-            tree = Tree(core.size, core.peaks)
-        except ValueError as exc:
-            raise DamagedData("a summary's tree does not fit its size") from exc
-        return cls(
-            vault_id=core.vault_id,
-            authority=authority,
-            tree=tree,
-            epoch=core.epoch,
-            root=core.root,
-            salt=core.salt,
-            none_domain=core.none_domain,
-            location=core.location,
-            at_us=core.at_us,
-            slots=tuple(core.slots),
-            writers={c.writer: c for c in core.writers},
-            shards=dict(core.shards),
-            snapshots={s[0]: SnapshotRecord(*s[:6], _known(s[6])) for s in core.snapshots},
-            segments=tuple(Segment(*s) for s in core.segments),
-            condemned={name: (index, at) for name, index, at in core.condemned},
-            swept={k: (upto, frozenset(split_names(kept))) for k, upto, kept in core.swept},
-            claims={
-                run: Claim(
-                    run, series, tuple(split_fronts(packs)), frozenset(split_names(relies)), at_us
-                )
-                for run, series, packs, relies, at_us in core.claims
-            },
-            lists=frozenset(core.lists),
-            distrusted=frozenset(split_names(core.distrusted)),
-            last_summary=core.last_summary,
-            alarms=tuple(Alarm(*a) for a in core.alarms),
-        )
-
-    def digest(self) -> bytes:
-        """Hash what all clients agree on: everything but bodies, which may be lost to some."""
-        return content_hash(self.encode(bodies=False))
-
-
-def _known(bodies: list[tuple[BodyRef, bytes]]) -> tuple[tuple[BodyRef, bytes | None], ...]:
-    return tuple((ref, body if content_hash(body) == ref.hash else None) for ref, body in bodies)
 
 
 def _lists(facts: Any) -> list[bytes]:

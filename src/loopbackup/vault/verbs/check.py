@@ -28,6 +28,7 @@ from ..format import record as rec
 from ..format.bounds import MAX_HEADER_OBJECT_BYTES
 from ..format.header import split_header
 from ..keys.root import read_root, read_slot
+from ..ledger.core import state_digest
 from ..ledger.log import Draft, Fresh, inline_or_list
 from ..ledger.state import State, join_names
 from .check_entries import EntryCheck
@@ -203,7 +204,7 @@ class _Check:
             again = fold_again(self.session)
         except (RollbackDetected, FormatError) as exc:
             raise DamagedData(str(exc)) from exc
-        if again.digest() != self.state.digest():
+        if state_digest(again) != state_digest(self.state):
             raise DamagedData("folding the ledger again gives another state")
         for index in again.torn:
             self.report.problems.append(
