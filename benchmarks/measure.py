@@ -34,7 +34,9 @@ class Footprint:
     objects: int
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> Figures:
+def run(
+    argv: Sequence[str], *, env: Mapping[str, str] | None, cwd: Path | None, log: Path
+) -> Figures:
     """
     Run a process to its end and give what it cost.
 
@@ -44,7 +46,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) ->
     with log.open("wb") as out:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            argv, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - begin
