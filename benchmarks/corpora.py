@@ -274,6 +274,8 @@ def make_corpus(name: str, folder: Path, scale: float) -> None:
     A corpus is made under another name and renamed when it is whole, so that
     one that was interrupted is never taken for one.
     """
+    if name not in CORPORA:
+        raise SystemExit(f"there is no corpus {name!r}; there are {', '.join(CORPORA)}")
     place = folder / name
     stamp = {"recipe": RECIPE, "scale": scale}
     with_stamp = place / "corpus.json"
