@@ -3,9 +3,11 @@
 #   make demo    show what the library does
 #   make check   style, types, import contracts, links
 #   make test    make check, then all tests: what CI runs
+#   make bench   compare with other tools; needs 17 GB of tmpfs and, at first, the network
 #   make clean   remove everything that can be made again
 #
 # Another Python: make test PYTHON=python3.12
+# A smaller benchmark: make bench BENCH="--scale 0.1 --rounds 1 --corpora tree"
 
 PYTHON = python3
 VENV = .venv
@@ -31,7 +33,7 @@ test: check
 	$(BIN)/python -m pytest -n 2
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/chunker.py
+	$(BIN)/python -m benchmarks.compare $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

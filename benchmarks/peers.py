@@ -26,8 +26,9 @@ from .drivers import KINDS, Driver
 __all__ = ["DEFAULT_CACHE", "NAMES", "Missing", "Peer", "find_peers"]
 
 DEFAULT_CACHE: Final = Path("~/.cache/loopbackup-bench").expanduser()
-RESTIC: Final = "github.com/restic/restic/cmd/restic@v0.18.1"
-KOPIA: Final = "github.com/kopia/kopia@v0.21.1"
+RESTIC: Final = ("github.com/restic/restic", "v0.18.1", "/cmd/restic")
+KOPIA: Final = ("github.com/kopia/kopia", "v0.21.1", "")
+"""Module, version, and the program within it."""
 RUSTIC: Final = "rustic-rs@0.11.4"
 BORG: Final = "borgbackup==1.4.5"
 BORG_NEEDS: Final = (
@@ -74,12 +75,19 @@ def _restic_of_debian(cache: Path) -> None:
     _debian(cache, ["restic"], "restic-debian")
 
 
-def _with_go(package: str, into: str) -> Callable[[Path], None]:
+def _with_go(program: tuple[str, str, str], into: str) -> Callable[[Path], None]:
+    """Build a program as a requirement of an empty module: some proxies list no versions."""
+    module, version, package = program
+
     def install(cache: Path) -> None:
         _need("go")
-        env = {**os.environ, "GOBIN": str(cache / into)}
+        folder = cache / into
+        folder.mkdir(exist_ok=True)
+        (folder / "go.mod").write_text(f"module bench\n\nrequire {module} {version}\n")
+        env = {**os.environ, "GOFLAGS": "-mod=mod"}
         # One package at a time: whoever measures on this machine meanwhile is not drowned.
-        _do(["nice", "-n", "19", "go", "install", "-p", "1", package], cwd=cache, env=env)
+        build = ["nice", "-n", "19", "go", "build", "-p", "1", "-o", f"{folder}/"]
+        _do([*build, module + package], cwd=folder, env=env)
 
     return install
 

@@ -1,7 +1,14 @@
-"""Show a run: as JSON, as Markdown tables, and as a plot where matplotlib is installed."""
+"""
+Show a run: as JSON, as Markdown tables, and as a plot where matplotlib is installed.
+
+    python -m benchmarks.report bench-results/results.json
+
+shows one again that was written before.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -14,10 +21,10 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from .budgets import Sample, judge
+from .budgets import RESTIC, Sample, judge
 from .drivers import STEPS
 
-__all__ = ["Run", "machine", "markdown", "plot", "write"]
+__all__ = ["Run", "machine", "markdown", "plot", "read", "write"]
 
 
 @frozen(kw_only=True)
@@ -62,7 +69,8 @@ def markdown(run: Run) -> str:
     lines += [f"- {name}: not measured ({reason})" for name, reason in run.missing.items()]
     for corpus, facts in run.corpora.items():
         lines += ["", f"### {corpus}: {facts}", "", *_table(run, corpus)]
-    lines += ["", "### Budgets", "", *_budgets(run.samples)]
+    for restic in [tool for tool in run.tools if tool.startswith("restic")] or [RESTIC]:
+        lines += ["", f"### Budgets beside {restic}", "", *_budgets(run.samples, restic)]
     return "\n".join(lines) + "\n"
 
 
@@ -103,9 +111,9 @@ def _number(value: float | None, unit: float = 1.0, digits: int = 2) -> str:
     return "" if value is None else f"{value / unit:,.{digits}f}"
 
 
-def _budgets(samples: Sequence[Sample]) -> list[str]:
+def _budgets(samples: Sequence[Sample], restic: str) -> list[str]:
     lines = ["| corpus | step | budget | ours | allowed | reached |", "|---|---|---|---|---|---|"]
-    for verdict in judge(samples):
+    for verdict in judge(samples, restic=restic):
         unit = 1.0 if verdict.limit < 1e4 else 1e6
         reached = "yes" if verdict.used <= 1 else "**no**"
         cells = [
@@ -169,3 +177,17 @@ def _bars(axis: Any, run: Run, corpus: str, colour: Callable[[str], str]) -> Non
     axis.set_xticks(range(len(STEPS)), STEPS)
     axis.set_title(corpus)
     axis.set_ylabel("wall seconds")
+
+
+def main() -> None:
+    """Print a run that was written before, and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    path = parser.parse_args().results
+    run = read(path)
+    print(markdown(run))
+    plot(run, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
