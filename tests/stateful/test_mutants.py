@@ -17,7 +17,6 @@ from tests.stateful.world import Content, Violation, World, content
 
 from loopbackup.errors import AlreadyExistsError, DamagedData, NotFoundError, StoreError
 from loopbackup.testing.faults import LostResponse
-from loopbackup.vault import vault as vault_module
 from loopbackup.vault.content.index import Index
 from loopbackup.vault.content.reader import ChunkReader
 from loopbackup.vault.content.segment import SegmentReader
@@ -476,7 +475,7 @@ def believes_a_lost_reply(patch: pytest.MonkeyPatch) -> None:
         return run(*args)
 
     patch.setattr(log_module, "create_record", create)
-    patch.setattr(vault_module, "run_backup", again)
+    patch.setattr(backup, "run_backup", again)
 
 
 def takes_any_record_for_its_own(patch: pytest.MonkeyPatch) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ..context import current_actor
 from ..errors import InputError, NotFoundError
 from ..terms import Action, Actor, Facts, Subject, subject_key
 from .entry import raw_path, state_of, to_entry
 from .snapshot import Snapshot, Version
-from .verbs.holdings import Holdings, run_holdings
-from .verbs.info import Info, run_info
 from .verbs.look import Described, describe_all
 from .verbs.session import UNNAMED, Session
-from .verbs.versions import find_versions
+
+if TYPE_CHECKING:
+    from .verbs.holdings import Holdings
+    from .verbs.info import Info
 
 __all__ = ["Looking"]
 
@@ -107,6 +109,8 @@ class Looking:
         self._session.begin(
             Action.READ, self._actor, Facts(actor=self._actor, subject=key, name=name)
         )
+        from .verbs.versions import find_versions
+
         self._session.looked(self._actor)
         described = [
             found
@@ -136,6 +140,8 @@ class Looking:
         Cost: root and table of each snapshot that has anything of it, its part
         of the index; for a tenant all keyring shards.
         """
+        from .verbs.holdings import run_holdings
+
         return run_holdings(self._session, subject_key(subject), self._actor)
 
     def info(self) -> Info:
@@ -144,6 +150,8 @@ class Looking:
 
         Cost: one LIST of the whole store, and the directories of the index.
         """
+        from .verbs.info import run_info
+
         return run_info(self._session, self._actor)
 
     def _show(self, described: Described) -> Snapshot:

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import frozen
 
@@ -15,7 +15,6 @@ from ..show import html, text
 from ..terms import Action, Actor, Facts, Problem, Subject, SubjectKey, subject_key
 from .content.file import ChunkFile
 from .content.listing import FolderReader, below
-from .diff import Diff, compare
 from .entry import Entry, entry_facts, raw_path, to_entry, type_of
 from .folders import Streams, Walked, list_folder, walk_folders
 from .format.entries import DIRECTORY, FILE, ITEM, Node
@@ -24,6 +23,9 @@ from .source.patterns import Patterns
 from .verbs.look import Described, pick, require_live
 from .verbs.session import Session, to_datetime
 from .verbs.streams import streams_of
+
+if TYPE_CHECKING:
+    from .diff import Diff
 
 __all__ = ["BackupReport", "Snapshot", "Version"]
 
@@ -347,6 +349,8 @@ class Snapshot:
             raise InputError("only snapshots of one vault can be compared")
         other._begin(None)
         self._begin(None)
+        from .diff import compare
+
         return compare(self._session, other._described, self._described)
 
 

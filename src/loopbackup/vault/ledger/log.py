@@ -413,6 +413,12 @@ class Log:
             # What the caller wanted is committed; any later commit summarises again.
             get_logger().warning("no summary was written", kind=exc.kind)
 
+    @property
+    def head(self) -> str:
+        """The ledger's size and Merkle tree head as text."""
+        state = self.state
+        return str(Head(state.size, state.tree.head()))
+
     def now(self) -> datetime:
         """Read the vault's clock; always aware UTC."""
         return self._clock().astimezone(UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from itertools import islice
 from threading import Lock
 from typing import Final
 
@@ -114,9 +115,8 @@ class Folders:
             return os.open(name, _FLAGS, dir_fd=above)
 
     def _drop_idle(self, keep: _Handle) -> None:
-        if len(self._handles) <= MAX_IDLE:
-            return
-        for path in list(self._handles)[:-MAX_IDLE]:
+        # Seldom more than one is too many: no copy of all of them for each folder.
+        for path in list(islice(self._handles, max(0, len(self._handles) - MAX_IDLE))):
             handle = self._handles[path]
             if not handle.users and handle is not keep:
                 os.close(handle.fd)

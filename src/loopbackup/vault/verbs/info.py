@@ -13,7 +13,7 @@ from ..format import names
 from .look import Described, describe_all
 from .session import Session, to_datetime
 
-__all__ = ["Info", "Series", "SlotInfo", "head_of", "run_info"]
+__all__ = ["Info", "Series", "SlotInfo", "run_info"]
 
 
 @frozen
@@ -128,7 +128,7 @@ def run_info(session: Session, actor: Actor) -> Info:
         snapshots=len(state.snapshots),
         series=_series(described),
         records=state.size,
-        head=head_of(session),
+        head=session.log.head,
         freshness="fresh" if session.log.fresh else "unknown",
         slots=tuple(SlotInfo(slot_id.hex(), kind) for slot_id, kind, _hash in state.slots),
         subjects=sum(domain_id not in nobody for domain_id in session.index.domain_ids(state)),
@@ -136,12 +136,6 @@ def run_info(session: Session, actor: Actor) -> Info:
         stored_bytes=stored,
         alarms=len(state.alarms),
     )
-
-
-def head_of(session: Session) -> str:
-    """Give the ledger's size and Merkle tree head as text."""
-    state = session.log.state
-    return f"{state.size}:{state.tree.head().hex()}"
 
 
 def _series(described: Iterable[Described]) -> tuple[Series, ...]:
