@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from ...errors import DamagedData, LoopbackupError, NotFoundError
@@ -21,7 +23,7 @@ __all__ = ["ChunkReader"]
 
 ALIGN: Final = 256 << 10
 RANGE_CACHE_BYTES: Final = 24 << 20
-PLAIN_CACHE_BYTES: Final = 8 << 20
+PLAIN_CACHE_BYTES: Final = 16 << 20
 
 
 class ChunkReader:
@@ -98,6 +100,24 @@ class ChunkReader:
                 kind=exc.kind,
             )
             self._index.distrust(pack)
+
+    def warm(self, domain: Domain, chunk_ids: Iterable[bytes]) -> None:
+        """
+        Open the bundles that chunks lie in, for whoever reads these next.
+
+        What cannot be read is left for that reading to tell.
+        """
+        state = self._log.state
+        seen: set[tuple[bytes, int]] = set()
+        for chunk_id in chunk_ids:
+            place = self._index.find(domain, chunk_id, state)
+            if place is None or place.blob.id == chunk_id:
+                continue
+            key = (place.blob.pack, place.blob.offset)
+            if key not in seen:
+                seen.add(key)
+                with contextlib.suppress(LoopbackupError):
+                    self.read_blob(domain, place.blob)
 
     def read_place(
         self, domain: Domain, chunk_id: bytes, place: Place, kind: str = "data"

@@ -123,6 +123,9 @@ class Target(Planner, Protocol):
     target is ever touched.
     """
 
+    is_local: bool
+    """Writing a small file costs less than handing it to another thread."""
+
     def make(self, node: Node) -> None:
         """
         Make a folder, a link or whatever has no content.

@@ -63,6 +63,8 @@ class LocalTarget:
         InputError: *path* cannot be a folder, or *overwrite* is no choice.
     """
 
+    is_local: bool = True
+
     def __init__(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> None:
         if overwrite not in get_args(Overwrite):
             raise InputError('overwrite is "never", "changed" or "always"')

@@ -59,6 +59,8 @@ class RemoteTarget:
     Cost: one request a file up to 8 MiB; above that a copy within the store.
     """
 
+    is_local: bool = False
+
     def __init__(
         self,
         url: str,

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,15 +167,34 @@ def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int
             raise InputError("the target lies in the vault's own folder; restore elsewhere")
 
 
+@define
+class _Batch:
+    """Files of one domain that are written together."""
+
+    nodes: list[Node] = field(factory=list)
+    size_bytes: int = 0
+
+    def add(self, node: Node) -> None:
+        """Add a file."""
+        self.nodes.append(node)
+        self.size_bytes += data_size(node)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to write them."""
+        return self.size_bytes >= BATCH_BYTES or len(self.nodes) >= BATCH_ENTRIES
+
+
 @define(eq=False)
 class _Run:
     session: Session
     job: RestoreJob
     reporter: Reporter
     result: Restored = field(factory=Restored)
-    _pending: deque[Future[Restored]] = field(factory=deque)
-    _batch: list[Node] = field(factory=list)
-    _batch_bytes: int = 0
+    _pending: deque[tuple[Future[Any], Callable[[], Restored]]] = field(factory=deque)
+    """What workers do, and what gives its outcome once that is done."""
+    _small: _Batch = field(factory=_Batch)
+    _large: _Batch = field(factory=_Batch)
     _stopped: bool = False
     """To go on is pointless; workers look at it as well."""
     _paths: set[int] = field(factory=set)
@@ -206,9 +226,9 @@ class _Run:
             self._describe_folders(target, selection)
             self.result.problems += target.finish()
         finally:
-            for future in self._pending:
+            for future, _ in self._pending:
                 future.cancel()
-            for future in self._pending:
+            for future, _ in self._pending:
                 if not future.cancelled():
                     future.exception()
             target.close()
@@ -262,7 +282,7 @@ class _Run:
             if self._stopped:
                 break
             if last is not None and domain.id != last.id:
-                self._send(target, last)
+                self._send_all(target, last)
             last = domain
             answer = self._answer(target, domain, node)
             if answer == "repair":
@@ -270,12 +290,12 @@ class _Run:
             elif answer != "skip" and node.kind not in (FILE, ITEM):
                 self._without_content(target.make, node, made=1)
             elif answer != "skip":
-                self._batch.append(node)
-                self._batch_bytes += data_size(node)
-            if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ENTRIES:
-                self._send(target, domain)
+                is_small = data_size(node) <= self.session.header.chunk_min
+                (self._small if target.is_local and is_small else self._large).add(node)
+            if self._small.is_full or self._large.is_full:
+                self._send_all(target, domain, only_full=True)
         if last is not None:
-            self._send(target, last)
+            self._send_all(target, last)
         while self._pending:
             self._reap()
 
@@ -296,25 +316,41 @@ class _Run:
             message = f"the metadata of folders above is lost: {exc}"
             self._failed(Problem("metadata", message, object=exc.context.get("object")))
 
-    def _send(self, target: Target, domain: Domain) -> None:
-        if not self._batch:
-            return
+    def _send_all(self, target: Target, domain: Domain, *, only_full: bool = False) -> None:
+        """Set workers to the batches that wait."""
+        submit, reader = self.session.executor.submit, self.session.reader
+        large, small = self._large, self._small
+        if large.nodes and (large.is_full or not only_full):
+            self._large = _Batch()
+            self._make_room()
+            writing = submit(self._write, target, domain, large.nodes)
+            self._pending.append((writing, writing.result))
+        if small.nodes and (small.is_full or not only_full):
+            self._small = _Batch()
+            self._make_room()
+            # Writing small files is many short calls into the system. Two threads would
+            # spend more time on handing the interpreter to each other than on the calls,
+            # so a worker only opens what the files lie in.
+            ids = [chunk_id for node in small.nodes for chunk_id in node.chunk_ids()]
+            write = partial(self._write, target, domain, small.nodes)
+            self._pending.append((submit(reader.warm, domain, ids), write))
+        self._tell()
+
+    def _make_room(self) -> None:
         while len(self._pending) >= MAX_BATCHES:
             self._reap()
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        self._pending.append(self.session.executor.submit(self._write, target, domain, batch))
-        self._tell()
 
     def _reap(self) -> None:
         """Wait for the oldest batch, and count what came of it."""
-        future = self._pending[0]
+        future, outcome = self._pending[0]
         if self._stopped and future.cancel():
             self._pending.popleft()
             return
         while not wait([future], timeout=INTERVAL_S).done:
             self._tell()
-        done = future.result()
+        future.result()
         self._pending.popleft()
+        done = outcome()
         self.result.files += done.files
         self.result.bytes_written += done.bytes_written
         self._tell(files=done.files)
@@ -332,7 +368,7 @@ class _Run:
             self._stopped = True
 
     def _write(self, target: Target, domain: Domain, batch: list[Node]) -> Restored:
-        """Write files; runs in a worker."""
+        """Write files; in a worker where they are large."""
         done = Restored()
         for node in batch:
             if self._stopped:
