@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 
 import pytest
-from tests.e2e.support import create, items, reopen
+from tests.e2e.support import Clock, create, items, noise, reopen
+from tests.e2e.test_credentials import Deny
 
-from loopbackup.errors import CredentialError, DamagedData, StoreError
+import loopbackup as lb
+from loopbackup.errors import CredentialError, DamagedData, PolicyError, StoreError
 from loopbackup.testing.faults import BitFlip, FaultStore, Refused, Rule, script
 from loopbackup.vault.format import names
 from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.ledger import summary
 from loopbackup.vault.ledger.core import encode_state
 from loopbackup.vault.store.memory import MemoryStore
+from loopbackup.vault.store.protocol import Data, Store
+from loopbackup.vault.store.wrappers import WrapperStore
 
 
 def vault_of(count: int) -> tuple[MemoryStore, str]:
@@ -141,3 +146,88 @@ def test_lost_body_costs_what_it_said_and_nothing_else(damage: str) -> None:
         assert [entry.actor for entry in vault.ledger.entries()][
             first._described.record.index
         ] is None
+
+
+class SyncFails(WrapperStore):
+    """A disk that fails to sync the folder of a record after writing it."""
+
+    def __init__(self, inner: Store, times: int) -> None:
+        super().__init__(inner)
+        self.times = times
+
+    def put(self, key: str, data: Data, *, if_absent: bool) -> None:
+        """Write, and fail some times; also where the name is taken, for that is synced too."""
+        if not key.startswith("ledger/") or not self.times:
+            super().put(key, data, if_absent=if_absent)
+            return
+        self.times -= 1
+        with contextlib.suppress(FileExistsError):
+            super().put(key, data, if_absent=if_absent)
+        raise OSError(errno.EIO, "I/O error")
+
+
+def test_record_that_stands_but_did_not_reach_the_disk_is_no_commit_yet() -> None:
+    """It is created again until the store says that it has it; else the outcome is unknown."""
+    store, _ = vault_of(1)
+
+    with reopen(SyncFails(store, 1)) as vault:
+        assert vault.backup(items({"a": b"1"}), name="n").open("a").read() == b"1"
+    with reopen(SyncFails(store, 2)) as vault, pytest.raises(StoreError) as caught:
+        vault.backup(items({"b": b"2"}), name="n")
+
+    assert caught.value.kind == "outcome_unknown"
+
+
+def test_swept_objects_that_come_back_leave_all_clients_of_one_mind() -> None:
+    """Whoever starts from a summary condemns them anew, and folds to the same as all others."""
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    create(store, grace_s=0, clock=clock)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("loopbackup.vault.ledger.log.SUMMARY_EVERY", 4)
+        with reopen(store, clock=clock) as vault:
+            gone = vault.backup(items({"a": noise(50_000, "a")}), name="n")
+            packs = {entry.key: store.get(entry.key) for entry in store.list("packs/")}
+            vault.backup(items({"b": noise(50_000, "b")}), name="n")
+            vault.forget(gone, reason="test")
+            for number in range(8):
+                clock.pass_by(days=1)
+                vault.prune()
+                vault.backup(items({"c": b"%d" % number}), name="c")
+    with reopen(store, clock=clock) as vault:
+        for key, data in packs.items():
+            store.put(key, data, if_absent=False)
+        clock.pass_by(days=1)
+        vault.prune()
+        clock.pass_by(days=1)
+        vault.prune()
+        report = vault.check()
+
+    assert report.problems == []
+    with reopen(store, clock=clock) as vault:
+        assert vault.check().problems == []
+
+
+def test_refused_opening_stands_in_the_ledger() -> None:
+    """Who tried is seen by whoever may open."""
+    store, _ = vault_of(1)
+
+    with pytest.raises(PolicyError):
+        reopen(store, gate=Deny("open"), actor=lb.Actor("user-42"))
+
+    with reopen(store) as vault:
+        refused = [entry for entry in vault.ledger.entries() if entry.kind == "refused"]
+        assert [(entry.actor, entry.action) for entry in refused] == [("user-42", "open")]
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_reader_completes_no_creation(read_only: bool) -> None:
+    """A vault whose first record was not written yet opens; only a writer writes it."""
+    store = MemoryStore()
+    create(store)
+    store.delete(names.record_name(0))
+
+    with reopen(store, read_only=read_only) as vault:
+        assert vault.snapshots() == []
+
+    assert (names.record_name(0) in {entry.key for entry in store.list("")}) is not read_only

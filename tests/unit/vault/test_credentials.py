@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,16 +97,14 @@ def test_passphrase_comes_from_where_it_is_kept(
 
 
 def test_passphrase_that_is_not_there_is_a_credential_error(tmp_path: Path) -> None:
-    """Unset, unreadable, empty, undecodable or failing: the error is of one kind."""
-    empty, binary = tmp_path / "empty", tmp_path / "binary"
+    """Unset, unreadable, empty or failing: the error is of one kind."""
+    empty = tmp_path / "empty"
     empty.write_text("\nsecond")
-    binary.write_bytes(b"\xff\xfe")
 
     attempts: list[Callable[[], object]] = [
         lambda: Passphrase.from_env("ACME_VAULT_UNSET"),
         lambda: Passphrase.from_file(tmp_path / "none"),
         lambda: Passphrase.from_file(empty),
-        lambda: Passphrase.from_file(binary),
         lambda: Passphrase.from_command(str(tmp_path / "none")),
         lambda: Passphrase.from_command(sys.executable, "-c", "raise SystemExit(3)"),
         lambda: Passphrase.from_command(sys.executable, "-c", "pass"),
@@ -114,6 +113,31 @@ def test_passphrase_that_is_not_there_is_a_credential_error(tmp_path: Path) -> N
     for attempt in attempts:
         with pytest.raises(CredentialError):
             attempt()
+
+
+def test_passphrase_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """Another machine comes to the same; a line ends at LF or CRLF and at nothing else."""
+    path = tmp_path / "passphrase"
+    path.write_bytes("\u00f6ffne\u2028dich\x0b\r\nsecond".encode())
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    code = (
+        "import sys; from loopbackup import Passphrase; from loopbackup.vault.keys.credentials "
+        "import SlotParams; print(Passphrase.from_file(sys.argv[1]).seed("
+        f"SlotParams({CHEAP.salt!r}, {CHEAP.memory_kib}, {CHEAP.passes}, {CHEAP.lanes})).hex())"
+    )
+
+    seed = Passphrase("\u00f6ffne\u2028dich\x0b").seed(CHEAP)
+    for locale in ("C", "C.UTF-8"):
+        done = subprocess.run(
+            [sys.executable, "-X", "utf8=0", "-c", code, str(path)],
+            env={**os.environ, "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == seed.hex()
+    assert Passphrase.from_file(binary).seed(CHEAP) == Passphrase("\udcff\udcfe").seed(CHEAP)
 
 
 def test_credentials_never_show_their_secret() -> None:

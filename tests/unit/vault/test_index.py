@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 import loopbackup as lb
-from loopbackup.testing.faults import BitFlip, FaultStore, Rule, damage, script
+from loopbackup.errors import StoreError
+from loopbackup.testing.faults import BitFlip, FaultStore, Refused, Rule, damage, script
 from loopbackup.vault.content import index as module
 from loopbackup.vault.content.index import Index
 from loopbackup.vault.content.upload import Upload, Uploaded
@@ -216,3 +217,24 @@ def test_memory_of_the_index_is_bounded(session: Session, monkeypatch: pytest.Mo
     assert len(session.index._tables) <= 4
     held = sum(len(table.places) for table in session.index._tables.values())
     assert session.index._held == held <= 40
+
+
+def test_a_reading_that_fails_half_way_adds_nothing_twice(session: Session) -> None:
+    """What was read before the store failed is there once when it answers again."""
+    domain = session.keyring.none
+    chunks = [os.urandom(60_000) for _ in range(40)]
+    # The directory of an index object comes first, its rows with the second request.
+    refused = Rule(Refused(lambda: PermissionError("no")), method="get", key="index/*", nth=2)
+    faults = FaultStore(session.store.store, script(refused))
+    index = Index(
+        StoreSeam(faults), session.keyring.index_secret, session.header.vault_id, lambda _: []
+    )
+    put(session, domain, b"x" * 2000)
+    assert pack_of(index, session, domain, b"x" * 2000) is not None
+    put(session, domain, b"y" * 2000)
+    put(session, domain, *chunks)
+
+    with pytest.raises(StoreError):
+        pack_of(index, session, domain, b"y" * 2000)
+    for data in (b"x" * 2000, b"y" * 2000, *chunks):
+        assert len(index.places(domain, domain.chunk_id(data), session.log.state)) == 1

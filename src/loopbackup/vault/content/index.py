@@ -72,6 +72,8 @@ class _Table:
     domain: bytes
     segments: Sequence[SegmentRef]
     places: PlaceTable
+    added: set[bytes]
+    """Short names of the segments whose rows are in ``places``."""
 
 
 class Index:
@@ -180,17 +182,18 @@ class Index:
     def _fill(self, domain: Domain, state: IndexState, old: _Table | None) -> _Table:
         """Load what is new; everything where a segment is gone."""
         live = {segment.name for segment in state.segments}
-        known = {segment.name for segment in old.segments} if old is not None else set()
-        if old is None or not known <= live:
+        if old is None or not old.added <= live:
             self._held -= len(old.places) if old is not None else 0
-            old, known = _Table(domain.id, state.segments, PlaceTable()), set()
-        table = _Table(domain.id, state.segments, old.places)
-        before = len(table.places)
+            old = _Table(domain.id, (), PlaceTable(), set())
+            self._tables[domain.id] = old
         for reader in self.segments(state):
-            if reader.short not in known:
-                self._add(table, reader, domain)
-        self._held += len(table.places) - before
-        return table
+            # What a reading that failed half-way has added is not added again.
+            if reader.short not in old.added:
+                before = len(old.places)
+                self._add(old, reader, domain)
+                old.added.add(reader.short)
+                self._held += len(old.places) - before
+        return _Table(domain.id, state.segments, old.places, old.added)
 
     def _add(self, table: _Table, reader: SegmentReader, domain: Domain) -> None:
         try:

@@ -132,14 +132,14 @@ class Passphrase:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read it from the first line of a file."""
+        """Read it from the first line of a file, as UTF-8 whatever the locale."""
         try:
-            lines = Path(path).read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
+            secret = _first_line(Path(path).read_bytes())
+        except OSError as exc:
             raise CredentialError("the passphrase file cannot be read", path=str(path)) from exc
-        if not lines or not lines[0]:
+        if not secret:
             raise CredentialError("the passphrase file is empty", path=str(path))
-        made = cls(lines[0])
+        made = cls(secret)
         made._paths = (Path(path).absolute(),)
         return made
 
@@ -150,14 +150,14 @@ class Passphrase:
             raise InputError("from_command needs a command")
         try:
             done = subprocess.run(  # noqa: S603 - the host names the command; no shell
-                argv, stdout=subprocess.PIPE, check=True, text=True
+                argv, stdout=subprocess.PIPE, check=True
             )
-        except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as exc:
+        except (OSError, subprocess.CalledProcessError) as exc:
             raise CredentialError("the passphrase command failed") from exc
-        lines = done.stdout.splitlines()
-        if not lines or not lines[0]:
+        secret = _first_line(done.stdout)
+        if not secret:
             raise CredentialError("the passphrase command printed nothing")
-        return cls(lines[0])
+        return cls(secret)
 
     @classmethod
     def prompt(cls, text: str = "Passphrase of the vault: ") -> Self:
@@ -186,6 +186,14 @@ class Passphrase:
 
 
 _MAGIC = b"loopbackup-key-1 "
+
+
+def _first_line(data: bytes) -> str:
+    """Decode up to the first line end; other machines must come to the same characters."""
+    line = data.partition(b"\n")[0].removesuffix(b"\r")
+    return line.decode("utf-8", "surrogateescape")
+
+
 _KEYFILE = re.compile(r"loopbackup-key-1 ([0-9a-f]{64}) ([0-9a-f]{8})\s*")
 KEYFILE_BYTES = 1024
 """No more of a key file is looked at."""

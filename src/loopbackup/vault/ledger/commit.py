@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -147,10 +148,12 @@ def create_record(store: StoreSeam, name: str, data: bytes) -> bool:
                     # The request or only its reply may be lost: the store decides.
                     told = False
                     try:
-                        return store.get_whole(name, MAX_RECORD_BYTES) == data
+                        if store.get_whole(name, MAX_RECORD_BYTES) != data:
+                            return False
                     except NotFoundError:
                         told = True
                         raise exc from None
+                    _make_durable(store, name, data)
                 return True
     except StoreError as exc:
         if exc.transient or not told:
@@ -164,6 +167,17 @@ def create_record(store: StoreSeam, name: str, data: bytes) -> bool:
             ) from exc
         raise
     raise AssertionError("unreachable: the retry context returns or raises")
+
+
+def _make_durable(store: StoreSeam, name: str, data: bytes) -> None:
+    """
+    Create an object that stands there once more: a store that says "taken" has it durably.
+
+    What failed before may have been the very last step of a write, such as the
+    sync of its folder, without which a loss of power takes the object.
+    """
+    with contextlib.suppress(AlreadyExistsError):
+        store.create_once(name, data)
 
 
 def _transient(exc: BaseException) -> bool:

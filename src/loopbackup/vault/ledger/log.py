@@ -47,7 +47,7 @@ from .commit import (
     put_list,
 )
 from .memory import Head, LocalMemory
-from .state import Front, State, split_fronts
+from .state import Admitted, Front, State, split_fronts
 from .summary import Candidate, candidates, put_summary
 
 __all__ = [
@@ -93,6 +93,7 @@ class Log:
         self._last = names.content_hash(first)
         self.signer: Signer | None = None
         self.fresh = False
+        self._lacks_first = False
         self.state = self._genesis()
 
     # ---- folding
@@ -126,7 +127,7 @@ class Log:
         with self._lock:
             if not self._load_remembered(known) and not self._load_summary(known):
                 self.state = self._genesis()
-                self._ensure_first()
+                self._refuse_other_first()
                 self._fold(known)
             self.fresh = bool(known)
             self._refuse_gap()
@@ -198,15 +199,17 @@ class Log:
                 return True
         return False
 
-    def _ensure_first(self) -> None:
-        """Complete a creation that was cut off between the header and record 0."""
-        name = names.record_name(0)
-        try:
-            if self._store.get_whole(name, MAX_RECORD_BYTES) != self._first:
-                raise DamagedData("ledger record 0 is not the vault's own", object=name)
-        except NotFoundError:
+    def _refuse_other_first(self) -> None:
+        first = self._read(0)
+        self._lacks_first = first is None
+        if first not in (None, self._first):
+            raise DamagedData("ledger record 0 is not the vault's own", object=names.record_name(0))
+
+    def complete_creation(self) -> None:
+        """Write record 0 where the creation of the vault was cut off before it."""
+        if self._lacks_first:
             try:
-                self._store.put(name, self._first)
+                self._store.put(names.record_name(0), self._first)
             except StoreError as exc:
                 if exc.kind not in ("read_only", "denied"):
                     raise
@@ -230,8 +233,8 @@ class Log:
     def _fold(self, known: list[Head], listen: Callable[[int, Record], None] | None = None) -> None:
         heads = {h.size: h.root for h in known}
         self._hold_against(heads)
-        while (data := self._read_next()) is not None:
-            self._apply(data, listen)
+        while (found := self._read_next()) is not None:
+            self._apply(*found, listen)
             self._hold_against(heads)
         size = self.state.size
         behind = [seen for seen in heads if seen > size]
@@ -256,11 +259,14 @@ class Log:
             )
 
     def _apply(
-        self, data: bytes, listen: Callable[[int, Record], None] | None = None
+        self,
+        data: bytes,
+        admitted: Admitted | None = None,
+        listen: Callable[[int, Record], None] | None = None,
     ) -> Record | None:
         index = self.state.size
         state = self.state.copy()
-        record = state.apply(data, self.fetch_list)
+        record = state.apply(data, self.fetch_list, admitted)
         self.state, self._last = state, names.content_hash(data)
         if record is None:
             get_logger().error("void ledger record", index=index, why=state.alarms[-1].reason)
@@ -278,9 +284,11 @@ class Log:
         except NotFoundError:
             return None
 
-    def _read_next(self) -> bytes | None:
+    def _read_next(self) -> tuple[bytes, Admitted | None] | None:
         """
         Read the record at the head; again where it would be void, or lack a body.
+
+        None when there is none; with its bytes what it opened to, if it is sound.
 
         To call a good record void for one bad reading, and to commit on top of
         that, would break the ledger for everybody.
@@ -290,11 +298,17 @@ class Log:
         """
         index = self.state.size
         data = self._read(index)
-        if data is None or self.state.admits(data):
-            return data
+        if data is None:
+            return None
+        admitted = self.state.admits(data)
+        if admitted is not None:
+            return data, admitted
         again = self._read(index)
-        if again == data or (again is not None and self.state.admits(again)):
-            return again
+        if again == data:
+            return data, None
+        admitted = None if again is None else self.state.admits(again)
+        if again is not None and admitted is not None:
+            return again, admitted
         raise DamagedData(
             f"ledger record {index} reads differently each time; nothing was changed",
             kind="unsteady_record",

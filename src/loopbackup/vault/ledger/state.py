@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 FetchList = Callable[[bytes], bytes]
+Admitted = tuple[Record, frozenset[str]]
+"""A record whose signature is good, and the roles of its writer."""
 
 
 @define
@@ -96,9 +98,16 @@ class State:
         """Give a state to fold on from, while others go on reading this one."""
         return evolve(self, tree=self.tree.copy())
 
-    def apply(self, data: bytes, fetch_list: FetchList) -> Record | None:
+    def apply(
+        self, data: bytes, fetch_list: FetchList, admitted: Admitted | None = None
+    ) -> Record | None:
         """
         Fold the next record; give it, or None when it is void.
+
+        Args:
+            data: The record.
+            fetch_list: Reads the lists that it names.
+            admitted: What :meth:`admits` gave for *data*, to verify it once only.
 
         Raises:
             NewerFormat: A valid record of a kind that this library does not know.
@@ -107,7 +116,7 @@ class State:
                 a list that a record names cannot be read.
         """
         try:
-            record, roles = self._admit(data)
+            record, roles = admitted or self._admit(data)
             effect = self._judge(record, roles, fetch_list)
         except _Void as exc:
             self._alarm(str(exc))
@@ -126,18 +135,19 @@ class State:
         self.tree.append(record.leaf)
         return record
 
-    def admits(self, data: bytes) -> bool:
-        """Tell whether *data* is a signed record, whole, that follows from this state."""
+    def admits(self, data: bytes) -> Admitted | None:
+        """Give *data* opened if it is a signed record, whole, that follows from this state."""
         try:
-            record, _ = self._admit(data)
+            record, roles = self._admit(data)
         except (_Void, _Altered, DamagedData, NewerFormat):
-            return False
-        return record.whole and record.frame.tree == self.tree.head()
+            return None
+        follows = record.whole and record.frame.tree == self.tree.head()
+        return (record, roles) if follows else None
 
     def _alarm(self, reason: str) -> None:
         self.alarms = (*self.alarms, Alarm(self.size, reason))
 
-    def _admit(self, data: bytes) -> tuple[Record, frozenset[str]]:
+    def _admit(self, data: bytes) -> Admitted:
         """
         Open a record whose signature is good; give it with its writer's roles.
 
@@ -260,7 +270,7 @@ class State:
             self.shards = self.shards | {number: new for number, _, new in facts.changes}
             when = (self.size, record.frame.at_us)
             replaced = [b"s" + base for _, base, _new in facts.changes if base]
-            self.condemned = dict.fromkeys(replaced, when) | self.condemned
+            self.condemned = self.condemned | dict.fromkeys(replaced, when)
             self._keep_list(facts.added_list)
 
         return effect
@@ -313,7 +323,9 @@ class State:
 
         def effect() -> None:
             when = (self.size, record.frame.at_us)
-            self.condemned = dict.fromkeys(condemned, when) | self.condemned
+            # The later one counts: a client that starts from a summary may not know of the
+            # first, and all have to come to the same.
+            self.condemned = self.condemned | dict.fromkeys(condemned, when)
             gone = old | set(condemned)
             self.distrusted -= gone
             kept = tuple(s for s in self.segments if s.name not in gone)

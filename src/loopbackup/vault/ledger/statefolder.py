@@ -37,7 +37,7 @@ class StateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_durable(path)
         except OSError as exc:
             raise InputError(
                 f"the state directory cannot be made, {_ADVICE}", path=str(path)
@@ -110,3 +110,18 @@ class StateFolder:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _make_durable(path: Path) -> None:
+    """Make a folder and those above it, each entered in its parent for good."""
+    if path.is_dir():
+        return
+    _make_durable(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    # A folder that may be entered and not read cannot be synced either.
+    with contextlib.suppress(PermissionError):
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -17,6 +17,7 @@ from ...errors import (
     CredentialError,
     FormatError,
     InputError,
+    LoopbackupError,
     NotFoundError,
 )
 from ...terms import Action, Actor, AllowAll, Facts, Gate, check_actor, check_text
@@ -287,6 +288,8 @@ def open_vault(
     unlocked = unlock(seam, log.state, header_hash(raw), credential)
     log.remember()
     places.keep(place, pin)
+    if not read_only:
+        log.complete_creation()
     roles = frozenset({"reader"} if read_only else rec.ALL_ROLES)
     log.signer = None if read_only else unlocked.root.signer(roles)
     keyring = Keyring(seam, unlocked.root, current=lambda: log.state, refresh=log.refresh)
@@ -305,5 +308,14 @@ def open_vault(
         _own_folder(seam.store),
         tuple(path.absolute() for path in getattr(credential, "paths", ())),
     )
-    session.begin(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
+    _ask(session, actor)
     return session
+
+
+def _ask(session: Session, actor: Actor | None) -> None:
+    """Ask the gate; a refusal is recorded when the session ends, and nobody else will end it."""
+    try:
+        session.begin(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
+    except LoopbackupError:
+        session.close()
+        raise
