@@ -9,9 +9,11 @@ import pytest
 from tests.e2e.support import Clock, create, items, noise, read_snapshot, reopen
 
 import loopbackup as lb
+from loopbackup.progress import Reporter
 from loopbackup.testing.faults import FaultStore, Refused, Rule, script
 from loopbackup.vault.format import names
 from loopbackup.vault.ledger.state import State
+from loopbackup.vault.source import open_source
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.wrappers import CountingStore
 from loopbackup.vault.vault import Vault
@@ -39,7 +41,9 @@ def stop_in_the_middle(vault: Vault, name: str) -> None:
     """Begin a backup and interrupt it once most of its content is stored."""
 
     def interrupted() -> bytes:
+        end = time.monotonic() + 30
         while len(list(vault._session.store.list(names.PACKS))) < 8:
+            assert time.monotonic() < end, "no packs come"
             time.sleep(0.01)
         raise KeyboardInterrupt
 
@@ -119,13 +123,55 @@ def test_claim_that_cannot_be_made_ends_no_run(store: MemoryStore, clock: Clock)
     refused = Rule(
         Refused(lambda: PermissionError(errno.EACCES, "denied")),
         method="put",
-        key=names.record_name(1 + len(list(store.list("ledger/")))),
+        key=names.record_name(len(list(store.list("ledger/")))),
         times=2,
     )
-    with reopen(FaultStore(store, script(refused)), clock=clock) as vault:
+    faults = FaultStore(store, script(refused))
+    with reopen(faults, clock=clock) as vault:
         snapshot = vault.backup(items(PARTS), name="big")
+        kinds = [entry.kind for entry in vault.ledger.entries()]
 
         assert read_snapshot(snapshot) == PARTS
+    tried = [call for call in faults.calls if (call.method, call.key) == ("put", refused.key)]
+    assert len(tried) == 3
+    assert "claim" in kinds
+
+
+def test_lapsed_run_claims_everything_anew(store: MemoryStore, clock: Clock) -> None:
+    """What it had named before is protected by nothing any more."""
+    with reopen(store, clock=clock) as vault:
+        session = vault._session
+        source = open_source(items(PARTS))
+        job = backup.BackupJob(source=source, name="n", actor=lb.Actor("job"))
+        run = backup._Run(session, job, b"s" * 16, Reporter("backup", None, None))
+        domain = session.keyring.none
+        for number in range(8):
+            data = noise(400_000, f"{number}")
+            run.upload.put(domain, domain.chunk_id(data), data)
+        run.upload.flush()
+        run.claimer.last()
+        before = state_of(vault).claims[run.claimer.run].packs
+        clock.pass_by(days=2)
+        vault.prune()
+        assert state_of(vault).claims == {}
+
+        data = noise(400_000, "more")
+        run.upload.put(domain, domain.chunk_id(data), data)
+        run.upload.flush()
+        run.claimer.last()
+
+        assert set(state_of(vault).claims[run.claimer.run].packs) > set(before)
+
+
+def test_claim_from_the_future_lapses(store: MemoryStore, clock: Clock) -> None:
+    """A clock that was years ahead must not protect packs for years."""
+    with reopen(store, clock=clock) as vault:
+        clock.pass_by(days=4000)
+        stop_in_the_middle(vault, "big")
+        clock.pass_by(days=-4000)
+        vault.prune()
+
+        assert state_of(vault).claims == {}
 
 
 def test_silent_run_says_that_it_lives(store: MemoryStore, clock: Clock) -> None:

@@ -276,7 +276,8 @@ def test_the_root_is_listed_without_reading_all_that_is_below() -> None:
 
         assert paths(snapshot.ls()) == ["c", "a", "b"]
 
-        assert counts["stream"] <= 3
+        # Where a stream is cut depends on a random key: the end of "a" may take two chunks.
+        assert counts["stream"] <= 4
 
 
 def test_walk_reads_each_part_once(big: MemoryStore) -> None:

@@ -19,6 +19,7 @@ from tests.e2e.support import items, new_vault, noise, reopen
 
 import loopbackup as lb
 from loopbackup.errors import IncompleteRestore, InputError
+from loopbackup.progress import Progress
 from loopbackup.vault.format.entries import (
     CHAR,
     DIRECTORY,
@@ -451,3 +452,56 @@ def test_full_disk_ends_the_restore_and_is_counted_right(tmp_path: Path) -> None
     assert report.bytes_written == 20_000 * len(there)
     assert {problem.kind for problem in report.problems} == {"full"}
     assert mode == 0o711
+
+
+def test_stopped_restore_leaves_folders_as_they_are_to_be(tmp_path: Path) -> None:
+    """As far as it has come: a second run with "never" leaves them alone."""
+    source, target, cancel = tmp_path / "source", tmp_path / "target", lb.Cancel()
+    for number in range(40):
+        folder = source / f"{number:02}"
+        folder.mkdir(parents=True)
+        for name in range(40):
+            (folder / f"{name}").write_bytes(b"%d" % name * 200)
+        folder.chmod(0o755)
+        os.utime(folder, ns=(10**18, 10**18))
+
+    def soon(progress: Progress) -> None:
+        if progress.files > 200:
+            cancel.set()
+
+    with new_vault() as vault:
+        snapshot = vault.backup(source, name="n")
+        with pytest.raises(lb.Cancelled):
+            vault.restore(snapshot, target, cancel=cancel, progress=soon)
+        stopped = sorted(target.iterdir())
+        vault.restore(snapshot, target)
+
+    assert stopped
+    for folder in stopped:
+        status = folder.stat()
+        assert stat.S_IMODE(status.st_mode) == 0o755
+    assert len(list(target.rglob("*"))) == 40 + 40 * 40
+
+
+def test_content_of_a_hard_link_is_fetched_once(tmp_path: Path) -> None:
+    """Whatever the number of its names."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "first").write_bytes(noise(20_000, "first"))
+    for number in range(40):
+        os.link(source / "first", source / f"name-{number}")
+
+    with new_vault() as vault:
+        snapshot = vault.backup(source, name="n")
+        reader = vault._session.reader
+        read, ids = reader.read, list[bytes]()
+
+        def count(domain: Any, chunk_id: bytes, kind: str = "data") -> Any:
+            ids.append(chunk_id) if kind == "data" else None
+            return read(domain, chunk_id, kind)
+
+        reader.read = count  # type: ignore[method-assign]
+        vault.restore(snapshot, target)
+
+    assert len(ids) == 1
+    assert {path.stat().st_nlink for path in target.iterdir()} == {41}

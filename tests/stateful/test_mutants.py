@@ -414,7 +414,12 @@ def sweeps_before_its_record(patch: pytest.MonkeyPatch) -> None:
 
 def does_not_shrink(patch: pytest.MonkeyPatch) -> None:
     """Condemn what was planned, whatever was committed since."""
+
+    def spare_nothing(self: prune._Job, state: State) -> None:
+        self.plan.snapshots |= state.snapshots.keys()
+
     patch.setattr(prune._Job, "_shrink", lambda self, state: None)
+    patch.setattr(prune._Job, "_spare_new", spare_nothing)
 
 
 def keeps_its_merged_index(patch: pytest.MonkeyPatch) -> None:

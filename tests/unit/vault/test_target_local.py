@@ -42,7 +42,7 @@ from loopbackup.vault.format.entries import (
 )
 from loopbackup.vault.source import Found
 from loopbackup.vault.source.tree import TreeSource
-from loopbackup.vault.target import LocalTarget, NotRestored, Target, open_target
+from loopbackup.vault.target import LocalTarget, NotRestored, Target, open_target, publish
 
 names = st.binary(min_size=1, max_size=6).filter(
     lambda name: name not in (b".", b"..") and not {0, 47} & set(name)
@@ -643,3 +643,26 @@ def test_place_that_may_not_be_written_is_told() -> None:
 
         assert problems == ["unwritable"] * 3
         assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("system", ["renameat2", "link"])
+def test_name_that_is_taken_is_never_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    """Also where somebody else was faster, in a folder that the restore has made."""
+    if system == "link":
+        monkeypatch.setattr(publish, "_renameat2", lambda: None)
+    target = LocalTarget(tmp_path)
+    folder = Node(b"d", DIRECTORY, 0o755)
+    node = Node(b"d/a", FILE, 0o644, size=4)
+    assert target.prepare(folder) == "write"
+    target.make(folder)
+    assert target.prepare(node) == "write"
+    (tmp_path / "d/a").write_bytes(b"mine")
+
+    with pytest.raises(NotRestored):
+        target.write(node, [b"ours"])
+    target.close()
+
+    assert (tmp_path / "d/a").read_bytes() == b"mine"
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["a"]

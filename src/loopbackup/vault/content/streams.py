@@ -33,6 +33,7 @@ __all__ = [
     "TableWriter",
     "content_ids",
     "decode_nodes",
+    "listed_ids",
 ]
 
 MIN_CHUNK: Final = 32 << 10
@@ -64,13 +65,17 @@ class StreamWriter:
         self._parts: list[bytes] = []
         self._size = 0
         self._first = b""
+        self._last = b""
         self._chunks: list[bytes] = []
         self._firsts: list[bytes] = []
         self.entries = 0
         self.size = 0
 
-    def add(self, path: bytes, encoded: bytes, size: int) -> None:
-        """Append one encoded :class:`Node`."""
+    def add(self, path: bytes, encoded: bytes, size: int) -> bool:
+        """Append one encoded :class:`Node`; False if its path is that of the last one."""
+        if path == self._last:
+            return False
+        self._last = path
         if not self._parts:
             self._first = path
         self._parts.append(encoded)
@@ -79,6 +84,7 @@ class StreamWriter:
         self.size += size
         if self._size >= MIN_CHUNK and (self._size >= MAX_STREAM_CHUNK or self._cuts(path)):
             self._cut()
+        return True
 
     def _cuts(self, path: bytes) -> bool:
         value: int = _FIRST.unpack_from(blake3(path, key=self._key).digest())[0]
@@ -124,11 +130,15 @@ def content_ids(node: Node, domain: Domain, chunks: Chunks) -> Iterator[bytes]:
         yield from node.chunk_ids()
         return
     for list_id in node.chunk_ids():
-        ids = bytes(chunks.read(domain, list_id, "ids"))
-        if len(ids) % 32:
-            raise DamagedData("a list of chunk ids is cut short")
-        for at in range(0, len(ids), 32):
-            yield ids[at : at + 32]
+        yield from listed_ids(domain, list_id, chunks)
+
+
+def listed_ids(domain: Domain, list_id: bytes, chunks: Chunks) -> list[bytes]:
+    """Read the ids that stand in one chunk of kind ``ids``."""
+    ids = bytes(chunks.read(domain, list_id, "ids"))
+    if len(ids) % 32:
+        raise DamagedData("a list of chunk ids is cut short")
+    return [ids[at : at + 32] for at in range(0, len(ids), 32)]
 
 
 class StreamReader:

@@ -19,10 +19,11 @@ from typing import Final
 
 from attrs import define, field
 
-from ...errors import IntegrityError, NotFoundError
+from ...errors import InputError, IntegrityError, NotFoundError
 from ..format import names
 from ..format.pack import (
     CONTENT_KINDS,
+    MAX_PLAIN_BYTES,
     MEMBER,
     PackDirectory,
     PackFront,
@@ -153,7 +154,18 @@ class Upload:
     def put(
         self, domain: Domain, chunk_id: bytes, data: bytes | memoryview, kind: str = "data"
     ) -> None:
-        """Store a chunk that :meth:`has` does not know; *data* must not change any more."""
+        """
+        Store a chunk that :meth:`has` does not know; *data* must not change any more.
+
+        Raises:
+            InputError: No reader takes a chunk so long.
+        """
+        if len(data) > MAX_PLAIN_BYTES:
+            raise InputError(
+                f"the backup needs a {kind} chunk of {len(data):,} bytes, over the bound of "
+                f"{MAX_PLAIN_BYTES:,}: paths or what belongs to entries are too long",
+                kind="too_long",
+            )
         self._mine.setdefault(domain.id, set()).add(chunk_id)
         if not self._dry:
             self._submit(domain, chunk_id, data, kind, ())
@@ -294,7 +306,7 @@ class Upload:
             self._seal_and_put(builder, last=True)
 
     def abandon(self) -> None:
-        """Stop early: wait for what runs, and put the open pack if that still works."""
+        """Stop early: drop what waits, and wait for what runs."""
         for future, _ in self._jobs:
             future.cancel()
         for future, _ in self._jobs:

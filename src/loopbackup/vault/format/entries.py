@@ -24,6 +24,7 @@ __all__ = [
     "SYMLINK",
     "Extra",
     "Node",
+    "clamp_ns",
     "is_safe_path",
     "tree_order",
 ]
@@ -90,6 +91,11 @@ class Node(Struct, array_like=True, forbid_unknown_fields=True):
     def chunk_ids(self) -> list[bytes]:
         """Give the ids of its chunks, in file order."""
         return [self.chunks[at : at + 32] for at in range(0, len(self.chunks), 32)]
+
+
+def clamp_ns(time_ns: int) -> int:
+    """Give the nearest time that an entry can have: file systems know years that 64 bits do not."""
+    return max(-(2**63), min(time_ns, 2**63 - 1))
 
 
 def tree_order(path: bytes) -> bytes:

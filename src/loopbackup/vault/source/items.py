@@ -20,6 +20,9 @@ __all__ = ["Bytes", "Item", "ItemSource", "time_ns"]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 Content: TypeAlias = Bytes | BinaryIO | Callable[[], Bytes | BinaryIO]
 
+MAX_META_BYTES: Final = 64 << 10
+"""Entries are read by the hundred: what does not fit belongs into the content."""
+MAX_VERSION_BYTES: Final = 4096
 OPEN_FILE_BYTES: Final = 256 << 10
 """An open file counts as so many bytes: descriptors run out before memory does."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,6 +64,9 @@ def _copy_meta(meta: Mapping[str, str]) -> Mapping[str, str]:
     for key, value in meta.items():
         _check_text("a key in meta", key)
         _check_text("a value in meta", value)
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
+    if size > MAX_META_BYTES:
+        raise InputError(f"meta of an item has at most {MAX_META_BYTES:,} bytes, not {size:,}")
     return dict(meta)
 
 
@@ -107,6 +113,8 @@ class Item:
         object.__setattr__(self, "subject_key", key)
         if self.version is not None:
             _check_text("the version", self.version)
+            if len(self.version.encode()) > MAX_VERSION_BYTES:
+                raise InputError(f"the version of an item has at most {MAX_VERSION_BYTES:,} bytes")
             if not self.version:
                 raise InputError("an empty version would make every later content count as known")
         moment: object = self.modified_at
@@ -138,7 +146,10 @@ def _held_bytes(data: Content) -> int:
 
 class ItemSource:
     """
-    Back up items as *items* yields them; never hold more than one.
+    Back up items as *items* yields them.
+
+    A run reads some thousands of items ahead before it looks at the content of
+    the first: ``data`` has to stay good until then.
 
     What iterating raises goes through: a backup of half a generator would be
     taken for the whole. What ``data`` raises costs that item only.

@@ -11,7 +11,7 @@ from attrs import define
 
 from ...errors import InputError
 from ...terms import SubjectKey
-from ..format.entries import DIRECTORY, ITEM, Extra, Node, is_safe_path
+from ..format.entries import DIRECTORY, ITEM, Extra, Node, clamp_ns, is_safe_path
 from ..store.registry import redact_url
 from .base import Found, Reader, ScanProblem
 from .items import time_ns
@@ -252,7 +252,7 @@ def _mtime_ns(info: _Info) -> int:
             except ValueError:
                 continue
         if isinstance(value, datetime):
-            return time_ns(value if value.tzinfo else value.replace(tzinfo=UTC))
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            return round(value * 1_000_000) * 1000
+            return clamp_ns(time_ns(value if value.tzinfo else value.replace(tzinfo=UTC)))
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return clamp_ns(round(value * 1_000_000) * 1000)
     return 0

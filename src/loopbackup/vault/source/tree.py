@@ -25,6 +25,7 @@ from ..format.entries import (
     SYMLINK,
     Extra,
     Node,
+    clamp_ns,
 )
 from .base import Found, ScanProblem
 from .files import FileReader, SparseReader
@@ -218,8 +219,8 @@ class TreeSource:
             status.st_gid,
             self._user(status.st_uid),
             self._group(status.st_gid),
-            status.st_mtime_ns,
-            status.st_ctime_ns,
+            clamp_ns(status.st_mtime_ns),
+            clamp_ns(status.st_ctime_ns),
             status.st_ino,
             status.st_size if kind == FILE else 0,
         )

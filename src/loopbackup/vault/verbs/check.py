@@ -201,7 +201,7 @@ class _Check:
                 )
             )
         try:
-            again = fold_again(self.session)
+            again = fold_again(self.session, self.state)
         except (RollbackDetected, FormatError) as exc:
             raise DamagedData(str(exc)) from exc
         if state_digest(again) != state_digest(self.state):

@@ -87,7 +87,11 @@ def take_over(session: Session, upload: Upload, series: bytes, executor: Executo
 
     for found in executor.map(fetch, sorted(wanted)):
         if found is not None:
-            upload.adopt(*found)
+            try:
+                upload.adopt(*found)
+            except LoopbackupError as exc:
+                # Damage to one person's keys, say: the others' data are uploaded again.
+                get_logger().warning("a claimed pack cannot be taken over", kind=exc.kind)
 
 
 @define(eq=False)
@@ -134,7 +138,11 @@ class Claimer:
 
     def _keep(self) -> None:
         while not self._stop.wait(TICK_S):
-            self.tick()
+            try:
+                self.tick()
+            except LoopbackupError as exc:
+                # The run itself meets it at its commit, if it lasts.
+                get_logger().warning("a run could not be claimed", kind=exc.kind)
 
     def tick(self) -> None:
         """Claim what was put since, or say that the run still lives."""
@@ -158,6 +166,9 @@ class Claimer:
                 self._claim()
 
     def _claim(self) -> None:
+        if self._packs and self.run not in self._session.log.state.claims:
+            # It has lapsed: what it named is protected by nothing any more.
+            self._packs, self._relied = 0, set()
         packs = self._upload.packs
         relies = sorted(self._upload.relied_packs() - self._relied)
         try:

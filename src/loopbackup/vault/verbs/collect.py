@@ -334,7 +334,8 @@ class Collector:
     def _write(self, domain: Domain, node: Node) -> None:
         encoded = _encoder.encode(node)
         if self._sorter is None:
-            self._writer(domain).add(node.path, encoded, node.size)
+            if not self._writer(domain).add(node.path, encoded, node.size):
+                self._problem("duplicate", "an entry of the same path came earlier", node.path)
             return
         self._sorter.add(domain.id, tree_order(node.path), encoded, node.size)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from attrs import define, field, frozen
@@ -202,10 +202,12 @@ def _unknown(session: Session, state: State, listing: Listing, known: set[bytes]
     named |= {b"l" + digest for digest in state.lists}
     named |= {b"s" + digest for digest in state.shards.values()}
     oldest = session.log.now() - timedelta(seconds=session.header.grace_s)
+    # A store that keeps no times cannot say that an object is old; without a grace all are.
+    unknown = oldest if session.header.grace_s == 0 else session.log.now()
     return {
         short
         for short in listing.sizes
         if short not in named
         and short not in state.condemned
-        and (listing.modified[short] or datetime.min.replace(tzinfo=UTC)) <= oldest
+        and (listing.modified[short] or unknown) <= oldest
     }

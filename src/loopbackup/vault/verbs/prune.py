@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
+from functools import partial
 from typing import Final
 
 from attrs import define, field
@@ -23,7 +24,7 @@ from ..format import names
 from ..format import record as rec
 from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
-from ..ledger.log import Draft, Rebuild, inline_or_list
+from ..ledger.log import Draft, Fresh, Rebuild, inline_or_list
 from ..ledger.state import Front, State, join_fronts, join_names
 from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
 from .plan_prune import Listing, Plan, condemnations, look
@@ -91,10 +92,17 @@ def _lapse_claims(session: Session, actor: Actor) -> None:
     """Declare runs dead that have said nothing for as long as the grace."""
     now_us = int(session.log.now().timestamp() * 1_000_000)
     grace_us = session.header.grace_s * 1_000_000
-    for claim in session.log.state.claims.values():
-        if now_us - claim.at_us > grace_us:
-            audit = session.audit(actor, Action.PRUNE)
-            session.log.commit_draft(Draft("claim-lapsed", rec.RunEnded(claim.run), [audit]))
+
+    def lapse(run: bytes, state: State) -> Draft | None:
+        claim = state.claims.get(run)
+        # One from the future was made by a clock that nobody can wait for.
+        if claim is None or abs(now_us - claim.at_us) <= grace_us:
+            return None
+        audit = session.audit(actor, Action.PRUNE)
+        return Draft("claim-lapsed", rec.RunEnded(run), [audit])
+
+    for run in session.log.state.claims:
+        session.log.commit(Fresh(partial(lapse, run)))
 
 
 def _drop_old_summaries(session: Session) -> None:
@@ -145,12 +153,13 @@ class _Job:
     def _prepare(self) -> None:
         """Plan and move, again if what was looked at is swept by another prune meanwhile."""
         log = self.session.log
-        while True:
-            size = log.state.size
+        for attempt in range(MAX_REPLANS):
+            before = condemnations(log.state)
             try:
                 self._plan_and_move()
             except (DamagedData, NotFoundError):
-                if not log.refresh() and log.state.size == size:
+                log.refresh()
+                if condemnations(log.state) == before or attempt == MAX_REPLANS - 1:
                     raise
             else:
                 return
@@ -311,6 +320,8 @@ class _Job:
             # Another prune was faster. It may have condemned what this one has put,
             # or the copy of a chunk for whose sake this one calls another copy dead.
             return Rebuild(self._replan)
+        if state.snapshots.keys() - self.plan.snapshots:
+            return Rebuild(self._spare_new)
         if state.size != self.plan.size:
             self._shrink(state)
         if not self.condemned and not self.merged and not self.uploaded.packs:
@@ -322,6 +333,12 @@ class _Job:
         if self._replans > MAX_REPLANS:
             raise ConflictError("other prunes were faster again and again; run this one later")
         self._prepare()
+
+    def _spare_new(self, state: State) -> None:
+        """Condemn nothing that snapshots need which were committed since the plan."""
+        new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
+        self._keep_for(state, mark(self.session, new))
+        self.plan.snapshots |= {snapshot.id for snapshot in new}
 
     def _shrink(self, state: State) -> None:
         session = self.session
@@ -335,9 +352,6 @@ class _Job:
                 named |= known & self.plan.unknown
         chosen = self.plan.dead | self.plan.rewrite | self.plan.retired
         self.condemned -= claimed | (named - chosen)
-        new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
-        if new:
-            self._keep_for(state, mark(session, new))
         if not self.condemned >= chosen:
             # The merged segment leaves out what was to go and now stays.
             self.condemned -= set(self.merged)

@@ -7,12 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field, frozen
+from blake3 import blake3
 
 from ...errors import DamagedData, IncompleteRestore, InputError, StoreError
 from ...logs import get_logger
@@ -34,6 +35,7 @@ from ..target import (
     open_plan,
     open_target,
 )
+from ..target.links import link_number
 from .look import Described, require_live
 from .selection import Selection
 from .session import Session
@@ -197,13 +199,17 @@ class _Run:
     _large: _Batch = field(factory=_Batch)
     _stopped: bool = False
     """To go on is pointless; workers look at it as well."""
-    _paths: set[int] = field(factory=set)
-    _first: bytes | None = None
-    _several: bool = False
+    _paths: set[bytes] = field(factory=set)
+    _several: bool = field(init=False)
+    """The snapshot has more than one domain, so that paths may come twice."""
     _lock: threading.Lock = field(factory=threading.Lock)
     _flowed: int = 0
     """Bytes that workers have handed to the target."""
     _told: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        record = self.job.snapshot.record
+        self._several = len(record.domains) > 16 or bool(record.domains_list)
 
     def plan(self) -> None:
         """Count what would be done, touching nothing."""
@@ -225,13 +231,23 @@ class _Run:
             self._walk(target, selection)
             self._describe_folders(target, selection)
             self.result.problems += target.finish()
+        except BaseException:
+            # What stands there should be as it is to be, as far as it has come.
+            self._drain()
+            with suppress(Exception):
+                target.finish()
+            raise
         finally:
-            for future, _ in self._pending:
-                future.cancel()
-            for future, _ in self._pending:
-                if not future.cancelled():
-                    future.exception()
             target.close()
+
+    def _drain(self) -> None:
+        """Wait for what workers are at; the rest is given up."""
+        for future, _ in self._pending:
+            future.cancel()
+        for future, _ in self._pending:
+            if not future.cancelled():
+                future.exception()
+        self._pending.clear()
 
     def _selection(self) -> Selection:
         job = self.job
@@ -245,7 +261,7 @@ class _Run:
     def _answer(self, planner: Planner, domain: Domain, node: Node) -> Answer:
         """Ask what is to be done with an entry, and count that; "skip" if it cannot be."""
         try:
-            self._refuse_twin(domain, node)
+            self._refuse_twin(node)
             answer = planner.prepare(node)
         except NotRestored as exc:
             self._failed(exc.problem)
@@ -256,17 +272,16 @@ class _Run:
             self.result.files += answer in ("write", "link")
         return answer
 
-    def _refuse_twin(self, domain: Domain, node: Node) -> None:
+    def _refuse_twin(self, node: Node) -> None:
         """
         Report a path that another subject of this snapshot has restored already.
 
-        Cost: about 60 bytes an entry, in snapshots of more than one subject.
+        Cost: about 80 bytes an entry, in snapshots of more than one domain.
         """
-        if domain.id != self._first and self._first is not None:
-            self._several = True
-        self._first = self._first or domain.id
-        key = hash(node.path)
-        if self._several and key in self._paths:
+        if not self._several:
+            return
+        key = blake3(node.path).digest(16)
+        if key in self._paths:
             raise NotRestored(
                 Problem(
                     "same_path",
@@ -388,7 +403,8 @@ class _Run:
 
     def _write_one(self, target: Target, domain: Domain, node: Node) -> int:
         is_listed = node.extra is not None and node.extra.listed
-        if len(node.chunks) == 32 and not is_listed and self.job.overwrite != "changed":
+        is_plain = len(node.chunks) == 32 and not is_listed and not link_number(node)
+        if is_plain and self.job.overwrite != "changed":
             # Most files are one chunk; a generator and its closing cost as much as the chunk.
             piece = self.session.reader.read(domain, node.chunks)
             self._count(len(piece))

@@ -77,6 +77,14 @@ def _due(session: Session, state: State, counted: int) -> tuple[int, list[bytes]
     """Give the last record whose condemned names are all past the grace, and the names."""
     limit_us = int(session.log.now().timestamp() * 1_000_000) - session.header.grace_s * 1_000_000
     condemned = list(state.condemned.items())
-    young = [index for _, (index, at_us) in condemned if at_us > limit_us]
+    # A record is at least as old as any that came after it says to be: one clock that
+    # was ahead must not keep everything for ever.
+    times = {index: at_us for _, (index, at_us) in condemned}
+    young: list[int] = []
+    earliest_us = max(times.values(), default=0)
+    for index in sorted(times, reverse=True):
+        earliest_us = min(earliest_us, times[index])
+        if earliest_us > limit_us:
+            young.append(index)
     upto = min([counted, *young]) - 1
     return upto, [name for name, (index, _) in condemned if index <= upto]
