@@ -392,3 +392,62 @@ def test_index_that_says_other_than_a_pack_is_held_against_the_bytes(
 
     assert report.ok
     assert len(seen[0]) == report.packs
+
+
+def test_prune_moves_what_is_sound_out_of_a_damaged_pack(store: MemoryStore, clock: Clock) -> None:
+    """The pack then goes, though older snapshots still needed some of it."""
+    with reopen(store, clock=clock) as vault:
+        (old,) = vault.snapshots()
+        hurt = data_packs(vault)[1]
+        spoil(store, hurt, "flipped")
+        named = entries_named(vault.check(data=True))
+        # What was altered is stored anew, what was not is needed from the pack itself.
+        changed = {path: BIG[path] if path in named else b"new" for path in BIG}
+        healed = vault.backup(items(changed, version="2"), name="big")
+
+        pruned = vault.prune()
+
+        assert pruned.problems == []
+        assert 0 < pruned.moved_bytes < 2_000_000
+        assert read_all(vault) == {old.id: BIG, healed.id: changed}
+        assert vault.check(data=True).ok
+    with pytest.raises(FileNotFoundError):
+        store.get(hurt)
+
+
+def test_damaged_packs_stay_while_a_part_of_them_stands_nowhere_else(
+    store: MemoryStore, clock: Clock
+) -> None:
+    """What can be read is moved; the rest may be mended, or is forgotten with its snapshots."""
+    with reopen(store, clock=clock) as vault:
+        (old,) = vault.snapshots()
+        hurt = data_packs(vault)[1]
+        spoil(store, hurt, "flipped")
+        before = entries_named(vault.check(data=True))
+        vault.prune()
+        after = vault.check(data=True)
+
+        assert store.get(hurt)
+        assert entries_named(after) == before
+        vault.backup(items({"a": b"1"}), name="other")
+        vault.forget(old.id, reason="damaged")
+        vault.prune()
+        assert vault.check(data=True).ok
+
+
+def test_pack_that_comes_back_is_seen_by_the_same_handle(clock: Clock) -> None:
+    """A mount that dropped out for a moment must not cost a long-lived host anything."""
+    store = MemoryStore(clock=clock)
+    create(store, grace_s=0, clock=clock)
+    with reopen(store, clock=clock) as vault:
+        snapshot = vault.backup(items({"a": noise(5000, "a")}), name="n")
+        kept = {entry.key: store.get(entry.key) for entry in store.list(names.PACKS)}
+        for key in kept:
+            store.delete(key)
+    with reopen(store, clock=clock) as vault:
+        assert not vault.check().ok
+        for key, data in kept.items():
+            store.put(key, data, if_absent=True)
+
+        assert vault.check(data=True).ok
+        assert read_all(vault) == {snapshot.id: {"a": noise(5000, "a")}}

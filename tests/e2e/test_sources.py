@@ -290,7 +290,7 @@ def test_snapshots_are_found_by_name_tag_time_and_id() -> None:
         assert vault.snapshot(name="mail") == made[3]
         assert vault.snapshot(name="files", at=start + timedelta(hours=3)) == made[0]
         assert vault.snapshot(made[1].id[:8]) == vault.snapshot(made[1].id) == made[1]
-        with pytest.raises(InputError, match=r"'files', 'mail'"):
+        with pytest.raises(InputError, match="2 series") as several:
             vault.snapshot("latest")
         with pytest.raises(InputError, match="begins with"):
             vault.snapshot("")

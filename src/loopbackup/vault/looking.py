@@ -79,8 +79,11 @@ class Looking:
             raise NotFoundError("there is no such snapshot", kind="snapshot")
         series = sorted({snapshot.name for snapshot in found})
         if ref == "latest" and len(series) > 1:
-            shown = ", ".join(repr(s) for s in series[:10])
-            raise InputError(f"the vault holds several series; name one: {shown}", names=series)
+            # Names may be paths: they stand beside the text, not in it.
+            text = (
+                f"the vault holds {len(series)} series; give the name of one (.context names them)"
+            )
+            raise InputError(text, names=series)
         return found[0]
 
     def versions(
@@ -160,6 +163,8 @@ class Looking:
     def _described(self, snapshot: Snapshot | str) -> Described:
         if isinstance(snapshot, str):
             snapshot = self.snapshot(snapshot)
+        if not isinstance(snapshot, Snapshot):
+            raise InputError(f"a snapshot or its id is needed, not {type(snapshot).__name__}")
         if snapshot._session is not self._session:
             raise InputError("the snapshot is of another open vault; give its id instead")
         return snapshot._described

@@ -151,6 +151,17 @@ class Index:
                 del self._segments[short]
             return [self._segment(segment) for segment in state.segments]
 
+    def look_again(self) -> None:
+        """Forget what was found lost, so that what has come back since is seen."""
+        with self._lock:
+            lost = {short for short, reader in self._segments.items() if reader.lost}
+            if lost:
+                for short in lost:
+                    del self._segments[short]
+                self._tables.clear()
+                self._last = None
+                self._held = 0
+
     def domain_ids(self, state: IndexState) -> Iterator[bytes]:
         """Yield the ids of all domains that have anything stored, ascending, each once."""
         last = b""

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["local_path", "open_file_system"]
+from ...errors import InputError
+
+__all__ = ["disk_path", "local_path", "open_file_system"]
 
 # Chained URLs count: zip://inner::s3://bucket/outer.zip
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
@@ -15,10 +17,29 @@ _UNCACHED: Final = {"use_listings_cache": False, "skip_instance_cache": True}
 
 
 def local_path(place: str) -> str | None:
-    """Give the path that *place* is, ``file://`` or not; None for other URLs."""
-    if place.startswith("file://"):
-        return place.removeprefix("file://")
+    """
+    Give the path that *place* is, ``file:///`` or not; None for other URLs.
+
+    Raises:
+        InputError: A file URL without an absolute path.
+    """
+    if place[:5].lower() == "file:":
+        if place[5:8] != "///":
+            raise InputError("a file URL holds an absolute path: file:///srv/data", kind="url")
+        return place[7:]
     return None if _URL.match(place) else place
+
+
+def disk_path(place: str) -> str | None:
+    """Give the path on this machine that *place* lies at, through whatever file systems."""
+    path = local_path(place)
+    if path is not None:
+        return path
+    last = place.rpartition("::")[2]
+    protocol, colon, rest = last.partition("://")
+    if colon and protocol.lower() in ("file", "local"):
+        return rest
+    return None if _URL.match(last) else last
 
 
 def open_file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
+from tempfile import SpooledTemporaryFile
 from typing import Any, Final, get_args
 
 from ...errors import InputError, LoopbackupError
@@ -56,7 +59,9 @@ class RemoteTarget:
     Raises:
         InputError: The file system cannot be opened, or *overwrite* is no choice.
 
-    Cost: one request a file up to 8 MiB; above that a copy within the store.
+    Cost: one request a file up to 8 MiB; above that a copy within the store. In
+    an archive one member is written at a time, the larger ones after they were
+    gathered in a temporary file of this machine.
     """
 
     is_local: bool = False
@@ -76,6 +81,8 @@ class RemoteTarget:
             # The text of the original may hold credentials.
             raise InputError(f"the target cannot be opened: {type(exc).__name__}") from exc
         self._root = root.rstrip("/")
+        self._is_archive = _is_archive(self._fs)
+        self._turn = threading.Lock()
         self._overwrite = overwrite
         self._side = SideFile()
         self._taken: set[bytes] = set()
@@ -134,6 +141,9 @@ class RemoteTarget:
 
     def _store(self, node: Node, pieces: Iterable[Buffer]) -> None:
         place = self._place(node)
+        if self._is_archive:
+            self._write_member(node, place, pieces)
+            return
         rest = iter(pieces)
         head = bytearray()
         for piece in rest:
@@ -162,6 +172,15 @@ class RemoteTarget:
             with suppress(Exception):
                 self._fs.rm_file(temporary)
             raise
+
+    def _write_member(self, node: Node, place: str, pieces: Iterable[Buffer]) -> None:
+        # An archive has one writer, and what stands in it is neither renamed nor removed.
+        with _reported(node), SpooledTemporaryFile(max_size=_ONE_REQUEST_BYTES) as whole:
+            for piece in pieces:
+                whole.write(piece)
+            whole.seek(0)
+            with self._turn, self._fs.open(place, "wb") as member:
+                shutil.copyfileobj(whole, member, 1 << 20)
 
     def _in_parent(self, place: str, action: Callable[[], Any]) -> Any:
         """Do *action*, after making the folder around *place* where that is missing."""
@@ -217,6 +236,12 @@ class RemoteTarget:
         close = getattr(self._fs, "close", None)
         if callable(close):
             close()
+
+
+def _is_archive(fs: object) -> bool:
+    from fsspec.archive import AbstractArchiveFileSystem
+
+    return isinstance(fs, AbstractArchiveFileSystem)
 
 
 def check_remote(node: Node) -> None:

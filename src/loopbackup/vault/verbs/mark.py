@@ -35,6 +35,13 @@ class LivePart:
     members: bytes
     live: list[tuple[bytes, Place]]
 
+    @property
+    def live_bytes(self) -> float:
+        """Stored bytes that its live chunks account for."""
+        if not self.blob.plain:
+            return self.blob.length * bool(self.live)
+        return self.blob.length * sum(place.length for _, place in self.live) / self.blob.plain
+
 
 class Rows:
     """

@@ -84,6 +84,8 @@ class Plan:
     """Live chunks that no pack holds."""
     doubtful: list[tuple[Domain, bytes]] = field(factory=list)
     """Live chunks that only distrusted packs hold."""
+    clearing: set[bytes] = field(factory=set)
+    """Distrusted packs that go once what is alive in them is moved out."""
     usage: dict[bytes, Usage] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
     complete: bool = True
@@ -116,8 +118,7 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
         for part in live_parts(session, state, domain, live):
             use = usage[part.blob.pack]
             use.used += part.blob.length
-            share = sum(place.length for _, place in part.live) / max(part.blob.plain, 1)
-            use.live += part.blob.length * (share if part.blob.plain else bool(part.live))
+            use.live += part.live_bytes
             if domain.id in marks.pinned:
                 pinned.add(part.blob.pack)
             elif session.index.distrusts(part.blob.pack, state):
@@ -131,8 +132,9 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
     plan.usage = usage
     usable = known - state.condemned.keys() - pinned - claimed
     plan.dead = {pack for pack in usable if usage[pack].live == 0}
-    # What stands only in a pack that cannot be read cannot be moved out of it.
-    sound = {p for p in usable - plan.dead if not session.index.distrusts(p, state)}
+    # Whether a distrusted pack can go shows when what is alive in it has been moved.
+    plan.clearing = {p for p in usable - plan.dead if session.index.distrusts(p, state)}
+    sound = usable - plan.dead - plan.clearing
     plan.rewrite = _wasteful(sound, usage, listing, session.header.pack_size)
     lost = [problem for reader in session.index.segments(state) for problem in reader.lost]
     if lost:

@@ -7,6 +7,7 @@ lost race the set of what is condemned only shrinks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections import defaultdict
@@ -212,22 +213,49 @@ class _Job:
                 random.SystemRandom().shuffle(parts)
                 for part in parts:
                     self._copy(domain, part)
-        if plan.rescue or plan.doubtful:
-            self._rescue(state, listing)
+        lost = self._clear(state, listing)
+        if plan.rescue or lost:
+            self._rescue(state, listing, lost)
+
+    def _clear(self, state: State, listing: Listing) -> list[tuple[Domain, bytes]]:
+        """
+        Move what can still be read out of distrusted packs.
+
+        Returns:
+            The chunks that cannot be read from any place. The packs that
+            should hold them stay, for what is unreadable today may be mended.
+        """
+        plan, session = self.plan, self.session
+        lost = []
+        for domain, chunk_id in plan.doubtful:
+            places = session.index.places(domain, chunk_id, state)
+            for place in places:
+                if place.blob.pack not in listing.sizes:
+                    continue
+                with contextlib.suppress(DamagedData, NotFoundError):
+                    self._copy(domain, LivePart(domain, place.blob, b"", [(chunk_id, place)]))
+                    break
+            else:
+                packs = {place.blob.pack for place in places}
+                plan.clearing -= packs
+                plan.dead -= packs
+                lost.append((domain, chunk_id))
+        plan.rewrite |= plan.clearing
+        return lost
 
     def _copy(self, domain: Domain, part: LivePart) -> None:
         kind = CONTENT_KINDS[part.blob.kind]
-        self.result.moved_bytes += part.blob.length
         if kind != "bundle":
             data = self.session.reader.read_place(domain, part.blob.id, part.live[0][1], kind)
             self.upload.put(domain, part.blob.id, bytes(data), kind)
-            return
-        group = int.from_bytes(part.blob.id[:8], "little")
-        for chunk_id, place in part.live:
-            data = self.session.reader.read_place(domain, chunk_id, place)
-            self.upload.put_small(domain, group, chunk_id, bytes(data))
+        else:
+            group = int.from_bytes(part.blob.id[:8], "little")
+            for chunk_id, place in part.live:
+                data = self.session.reader.read_place(domain, chunk_id, place)
+                self.upload.put_small(domain, group, chunk_id, bytes(data))
+        self.result.moved_bytes += round(part.live_bytes)
 
-    def _rescue(self, state: State, listing: Listing) -> None:
+    def _rescue(self, state: State, listing: Listing, lost: list[tuple[Domain, bytes]]) -> None:
         """Look for what no good pack holds in the condemned ones that still stand."""
         plan = self.plan
         standing = {p for p in state.condemned.keys() & listing.sizes.keys() if p[:1] == b"p"}
@@ -237,7 +265,7 @@ class _Job:
             plan.complete = False
             text = f"no pack holds {sum(map(len, left.values())):,} chunks of live snapshots"
             self.result.problems.append(Problem("missing_chunk", text))
-        _, problems = rescue(self.session, self.upload, plan.doubtful, standing)
+        _, problems = rescue(self.session, self.upload, lost, standing)
         self.result.problems += problems
 
     # ---- merging segments

@@ -25,6 +25,7 @@ from ..format.entries import FILE, ITEM, Node
 from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
+from ..source.urls import disk_path
 from ..target import (
     Answer,
     NotRestored,
@@ -159,7 +160,10 @@ def _raise_if_incomplete(result: Restored) -> None:
 
 def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int]]) -> None:
     """Refuse to restore into the vault itself: it would overwrite what it reads."""
-    place = Path(os.fsdecode(to).removeprefix("file://")).absolute()
+    path = disk_path(os.fsdecode(to))
+    if path is None:
+        return
+    place = Path(path).absolute()
     for folder in (place, *place.parents):
         try:
             status = folder.stat()

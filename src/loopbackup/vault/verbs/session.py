@@ -79,7 +79,7 @@ class Session:
 
     def begin(self, action: Action, actor: Actor, facts: Facts | None = None) -> None:
         """
-        Ask the gate, and fold what was committed since.
+        Ask the gate, fold what was committed since, and look for what was lost.
 
         Raises:
             PolicyError: The gate refused; gathered for the ledger.
@@ -91,6 +91,7 @@ class Session:
         if not decision.allowed:
             self._refuse(action, actor, decision)
         self.log.refresh()
+        self.index.look_again()
 
     def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
         with self._lock:
