@@ -415,6 +415,7 @@ def sweeps_before_its_record(patch: pytest.MonkeyPatch) -> None:
 def does_not_shrink(patch: pytest.MonkeyPatch) -> None:
     """Condemn what was planned, whatever was committed since."""
     patch.setattr(prune._Job, "_shrink", lambda self, state: None)
+    patch.setattr(prune._Job, "_keep_for", lambda self, state, marks: None)
 
 
 def keeps_its_merged_index(patch: pytest.MonkeyPatch) -> None:
@@ -435,6 +436,8 @@ def does_not_plan_again(patch: pytest.MonkeyPatch) -> None:
     folds_leniently(patch)
 
     def validate(self: prune._Job, state: State) -> Draft:
+        if state.snapshots.keys() - self.plan.snapshots:
+            self._spare(state)
         self._shrink(state)
         return self._draft(state)
 

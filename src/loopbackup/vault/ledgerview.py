@@ -66,7 +66,7 @@ class Ledger:
         Cost: one request and one Ed25519 verification (0.1 ms) a record.
         """
         self._session.begin(Action.AUDIT, self._actor)
-        fold_again(self._session)
+        fold_again(self._session, self._session.log.state)
 
     def entries(
         self,

@@ -25,11 +25,12 @@ from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import Front, State, join_fronts, join_names
-from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
+from .claims import lapse_claims
+from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
 from .plan_prune import Listing, Plan, condemnations, look
 from .rescue import rescue
 from .session import Session
-from .sweep import Swept, sweep
+from .sweep import Swept, ahead, sweep
 
 __all__ = ["Pruned", "run_prune"]
 
@@ -74,9 +75,11 @@ def run_prune(session: Session, actor: Actor) -> Pruned:
     """
     session.begin(Action.PRUNE, actor)
     result = Pruned()
-    _lapse_claims(session, actor)
+    clocks = ahead(session)
+    lapse_claims(session, actor)
     job = _Job(session, actor, result)
     counted = job.go()
+    result.problems += clocks
     if job.plan.complete:
         swept = sweep(session, actor, counted)
     else:
@@ -85,16 +88,6 @@ def run_prune(session: Session, actor: Actor) -> Pruned:
     result.swept, result.freed_bytes, result.kept = swept.objects, swept.bytes, swept.kept
     _drop_old_summaries(session)
     return result
-
-
-def _lapse_claims(session: Session, actor: Actor) -> None:
-    """Declare runs dead that have said nothing for as long as the grace."""
-    now_us = int(session.log.now().timestamp() * 1_000_000)
-    grace_us = session.header.grace_s * 1_000_000
-    for claim in session.log.state.claims.values():
-        if now_us - claim.at_us > grace_us:
-            audit = session.audit(actor, Action.PRUNE)
-            session.log.commit_draft(Draft("claim-lapsed", rec.RunEnded(claim.run), [audit]))
 
 
 def _drop_old_summaries(session: Session) -> None:
@@ -144,16 +137,25 @@ class _Job:
 
     def _prepare(self) -> None:
         """Plan and move, again if what was looked at is swept by another prune meanwhile."""
-        log = self.session.log
         while True:
-            size = log.state.size
+            seen = basis(self.session.log.state)
             try:
                 self._plan_and_move()
             except (DamagedData, NotFoundError):
-                if not log.refresh() and log.state.size == size:
+                if not self._may_have_moved(seen):
                     raise
             else:
                 return
+
+    def _may_have_moved(self, seen: object) -> bool:
+        """
+        Tell whether to look again for what was not found.
+
+        Any run that claims moves the ledger on; only what a look rests on excuses it.
+        """
+        self._replans += 1
+        self.session.log.refresh()
+        return self._replans <= MAX_REPLANS and basis(self.session.log.state) != seen
 
     def _plan_and_move(self) -> None:
         session = self.session
@@ -179,8 +181,12 @@ class _Job:
             pack_size=session.header.pack_size,
             bundle_size=session.header.bundle_size,
         )
-        self._move(state, marks, listing)
-        self.uploaded = self.upload.finish()
+        try:
+            self._move(state, marks, listing)
+            self.uploaded = self.upload.finish()
+        except BaseException:
+            self.upload.abandon()
+            raise
         self.moved = {d: set(places) for d, places in self.upload.own_places().items()}
         self.condemned = self.plan.dead | self.plan.rewrite | self.plan.unknown
         self.condemned |= self.plan.retired
@@ -311,6 +317,8 @@ class _Job:
             # Another prune was faster. It may have condemned what this one has put,
             # or the copy of a chunk for whose sake this one calls another copy dead.
             return Rebuild(self._replan)
+        if state.snapshots.keys() - self.plan.snapshots:
+            return Rebuild(self._spare)
         if state.size != self.plan.size:
             self._shrink(state)
         if not self.condemned and not self.merged and not self.uploaded.packs:
@@ -323,7 +331,25 @@ class _Job:
             raise ConflictError("other prunes were faster again and again; run this one later")
         self._prepare()
 
+    def _spare(self, state: State) -> None:
+        """
+        Keep what snapshots need that were committed since the plan.
+
+        Outside the lock, for it reads their streams, and once for each snapshot: what
+        would make the answer untrue makes :meth:`validate` plan anew.
+        """
+        new = state.snapshots.keys() - self.plan.snapshots
+        try:
+            marks = mark(self.session, [state.snapshots[snapshot] for snapshot in new])
+            self._keep_for(state, marks)
+        except (DamagedData, NotFoundError):
+            if not self._may_have_moved(basis(state)):
+                raise
+        else:
+            self.plan.snapshots |= new
+
     def _shrink(self, state: State) -> None:
+        """Condemn nothing that was claimed or named since the plan, nor what depends on it."""
         session = self.session
         claimed = state.claimed()
         named = {segment.name for segment in state.segments if segment.name not in self.merged}
@@ -335,9 +361,6 @@ class _Job:
                 named |= known & self.plan.unknown
         chosen = self.plan.dead | self.plan.rewrite | self.plan.retired
         self.condemned -= claimed | (named - chosen)
-        new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
-        if new:
-            self._keep_for(state, mark(session, new))
         if not self.condemned >= chosen:
             # The merged segment leaves out what was to go and now stays.
             self.condemned -= set(self.merged)

@@ -41,27 +41,29 @@ def refold(session: Session) -> Iterator[Folded]:
     Cost: one request and one Ed25519 verification (0.1 ms) a record; 32
     requests are under way at a time. Memory: a fold, and 32 records.
     """
-    yield from _onto(State(session.header.vault_id, session.header.authority), session)
+    state = State(session.header.vault_id, session.header.authority)
+    yield from _onto(state, session, session.log.state)
 
 
-def fold_again(session: Session) -> State:
+def fold_again(session: Session, used: State) -> State:
     """
-    Fold the whole ledger anew and hold it against the fold in use.
+    Fold the ledger anew from its first record and hold it against *used*, a fold of it.
+
+    No further than that goes: the fold in use may move on at any time.
 
     Raises:
         DamagedData: As :func:`refold`.
     """
     state = State(session.header.vault_id, session.header.authority)
-    for _ in _onto(state, session):
+    for _ in _onto(state, session, used):
         pass
     return state
 
 
-def _onto(state: State, session: Session) -> Iterator[Folded]:
-    log, used = session.log, session.log.state
+def _onto(state: State, session: Session, used: State) -> Iterator[Folded]:
     void = {alarm.index for alarm in used.alarms}
     for index, data in enumerate(_records(session, used.size)):
-        record = state.apply(data, log.fetch_list)
+        record = state.apply(data, session.log.fetch_list)
         if (record is None) != (index in void):
             raise _altered(index)
         yield Folded(index, record, None if record is not None else state.alarms[-1].reason)
