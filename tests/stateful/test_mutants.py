@@ -419,7 +419,7 @@ def does_not_shrink(patch: pytest.MonkeyPatch) -> None:
         self.plan.snapshots |= state.snapshots.keys()
 
     patch.setattr(prune._Job, "_shrink", lambda self, state: None)
-    patch.setattr(prune._Job, "_spare_new", spare_nothing)
+    patch.setattr(prune._Job, "_keep_for", lambda self, state, marks: None)
 
 
 def keeps_its_merged_index(patch: pytest.MonkeyPatch) -> None:
@@ -440,6 +440,8 @@ def does_not_plan_again(patch: pytest.MonkeyPatch) -> None:
     folds_leniently(patch)
 
     def validate(self: prune._Job, state: State) -> Draft:
+        if state.snapshots.keys() - self.plan.snapshots:
+            self._spare(state)
         self._shrink(state)
         return self._draft(state)
 

@@ -21,7 +21,7 @@ from ..keys.domains import Domain
 from ..ledger.values import Front
 from ..store.seam import StoreSeam
 from .places import PlaceTable
-from .segment import Place, SegmentReader, places_of
+from .segment import Place, SegmentReader
 
 __all__ = ["Index", "IndexState"]
 
@@ -268,11 +268,3 @@ class Index:
         """Read a pack's own directory, condemned or not; NotFoundError if it is gone."""
         # Nothing rests on it: what is read from there is verified against its id.
         return SegmentReader.load(self._store, self._secret, self._vault_id, short, None)
-
-    def pack_places(self, short: bytes, domain: Domain) -> dict[bytes, Place]:
-        """Read from a pack's own directory what it holds of a domain, condemned or not."""
-        return {
-            chunk_id: place
-            for blob, members in self.pack(short).rows(domain)
-            for chunk_id, place in places_of(blob, members)
-        }

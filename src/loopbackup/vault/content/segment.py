@@ -231,6 +231,14 @@ class SegmentReader:
                     raise DamagedData("an index block names a pack that its segment does not")
                 yield blob_of(row, self.packs[block.base + row.pack], block.generation), members
 
+    def places(self, domain: Domain) -> dict[bytes, Place]:
+        """Give every chunk that it names of a domain, with its place."""
+        return {
+            chunk_id: place
+            for blob, members in self.rows(domain)
+            for chunk_id, place in places_of(blob, members)
+        }
+
     @property
     def size(self) -> int:
         """Bytes of its index blocks."""

@@ -48,7 +48,7 @@ class StoredObject:
         key: Its name.
         size_bytes: Its length as stored.
         modified_at: Aware UTC instant by the store's clock; None where the
-            store keeps none.
+            store keeps none: prune then leaves what no record names.
     """
 
     key: str

@@ -33,6 +33,7 @@ from ..ledger.log import Draft, Fresh, inline_or_list
 from ..ledger.state import State, join_names
 from .check_entries import EntryCheck
 from .check_packs import PackCheck
+from .mark import basis
 from .refold import fold_again
 from .session import Session
 
@@ -145,20 +146,19 @@ class _Check:
         ledger = self.report.problems
         for _ in range(MAX_LOOKS):
             self.state = state = self.session.log.state
-            seen = (state.segments, state.snapshots, state.shards, len(state.condemned))
+            seen = basis(state)
             self.report = CheckReport(records=state.size, problems=list(ledger))
             self._look()
             if len(self.report.problems) == len(ledger) or not self._moved(seen):
                 return
 
-    def _moved(self, seen: tuple[Any, ...]) -> bool:
+    def _moved(self, seen: object) -> bool:
         try:
             self.session.log.refresh()
         except LoopbackupError:
             # What is wrong with the ledger is in the report already.
             return False
-        state = self.session.log.state
-        return (state.segments, state.snapshots, state.shards, len(state.condemned)) != seen
+        return basis(self.session.log.state) != seen
 
     def _look(self) -> None:
         report = self.report

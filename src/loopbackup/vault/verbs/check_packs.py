@@ -1,7 +1,7 @@
 """
 Checking packs: each is there, as long as the index says, and with data sound in every byte.
 
-Memory: two packs at a time and a few words for each pack; what the index says
+Memory: 128 MiB of packs at a time and a few words for each pack; what the index says
 of a pack is compared with the pack's own directory by a sum, not row by row.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Final
 
 from attrs import define, field, frozen
@@ -31,6 +32,7 @@ __all__ = ["MANY_MISSING", "PackCheck", "pack_is_gone", "too_many_missing"]
 MANY_MISSING: Final = 8
 ROWS_AT_ONCE: Final = 64
 """So many packs are held against the rows of the index in one pass over them."""
+MAX_HELD_BYTES: Final = 128 << 20
 _MASK: Final = 2**64 - 1
 
 
@@ -204,7 +206,7 @@ class PackCheck:
     # ---- bytes
 
     def _read(self, state: State) -> None:
-        """Read whole packs, all cores at once, and open every blob in them."""
+        """Read whole packs, several at once, and open every blob in them."""
         for pack in sorted(self.packs - self._chosen.keys()):
             self._chosen[pack] = self.share >= 1
         fresh = sorted(self._chosen.keys() & self.packs) if 0 < self.share < 1 else []
@@ -215,10 +217,21 @@ class PackCheck:
         wanted = {pack for pack in self.packs if self._chosen[pack] or pack in state.distrusted}
         wanted -= self.missing | self.whole | self.damaged.keys() | self.unread.keys()
         self._unlike = set()
-        list(self.session.executor.map(self._read_pack, sorted(wanted)))
+        self._read_each(sorted(wanted))
         rest = sorted(self._unlike)
         for at in range(0, len(rest), ROWS_AT_ONCE):
             self._read_by_index(state, set(rest[at : at + ROWS_AT_ONCE]))
+
+    def _read_each(self, packs: list[bytes]) -> None:
+        """Read so many packs at once as may be held, however many cores there are."""
+        at_once = max(1, MAX_HELD_BYTES // self.session.header.pack_size)
+        reading: deque[Future[None]] = deque()
+        for pack in packs:
+            if len(reading) >= at_once:
+                reading.popleft().result()
+            reading.append(self.session.executor.submit(self._read_pack, pack))
+        for future in reading:
+            future.result()
 
     def _get(self, pack: bytes) -> bytes | None:
         """Read a pack, once more if it looks altered or gone; None if it does not come."""

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from attrs import define, field
 
-from ...errors import ConflictError, LoopbackupError, StoreError
+from ...errors import LoopbackupError
 from ...logs import get_logger
 from ...terms import Action, Actor
 from ..content.segment import read_front
@@ -30,7 +31,7 @@ from ..ledger.log import Draft, Fresh
 from ..ledger.state import Claim, Front, State, join_fronts, join_names
 from .session import Session
 
-__all__ = ["Claimer", "claims_of", "series_tag", "stale_runs", "take_over"]
+__all__ = ["Claimer", "claims_of", "lapse_claims", "series_tag", "stale_runs", "take_over"]
 
 TICK_S: Final = 60.0
 RENEW_S: Final = 300.0
@@ -56,6 +57,31 @@ def stale_runs(session: Session, state: State, series: bytes) -> list[bytes]:
     """Give the runs of a series that have said nothing for too long to be alive."""
     oldest_us = int((session.log.now().timestamp() - STALE_S) * 1_000_000)
     return [claim.run for claim in claims_of(state, series) if claim.at_us < oldest_us]
+
+
+def lapse_claims(session: Session, actor: Actor) -> None:
+    """Declare runs dead that have said nothing for as long as the grace."""
+    for run in [
+        run for run in session.log.state.claims if _silent(session, session.log.state, run)
+    ]:
+        session.log.commit(Fresh(partial(_lapse, session, actor, run)))
+
+
+def _lapse(session: Session, actor: Actor, run: bytes, state: State) -> Draft | None:
+    """Look once more: the run may have renewed its claim, or ended, since it was taken for dead."""
+    if not _silent(session, state, run):
+        return None
+    return Draft("claim-lapsed", rec.RunEnded(run), [session.audit(actor, Action.PRUNE)])
+
+
+def _silent(session: Session, state: State, run: bytes) -> bool:
+    """Tell whether a claim was made longer than the grace from now, in either direction."""
+    claim = state.claims.get(run)
+    if claim is None:
+        return False
+    # A clock that is ahead says nothing of a claim's age, and would keep it for ever.
+    apart_us = abs(int(session.log.now().timestamp() * 1_000_000) - claim.at_us)
+    return apart_us > session.header.grace_s * 1_000_000
 
 
 def take_over(session: Session, upload: Upload, series: bytes, executor: Executor) -> None:
@@ -86,12 +112,13 @@ def take_over(session: Session, upload: Upload, series: bytes, executor: Executo
         return found, directory
 
     for found in executor.map(fetch, sorted(wanted)):
-        if found is not None:
-            try:
-                upload.adopt(*found)
-            except LoopbackupError as exc:
-                # Damage to one person's keys, say: the others' data are uploaded again.
-                get_logger().warning("a claimed pack cannot be taken over", kind=exc.kind)
+        if found is None:
+            continue
+        try:
+            upload.adopt(*found)
+        except LoopbackupError as exc:
+            # One person's keys or block may be damaged; the pack is left behind whole.
+            get_logger().warning("a claimed pack cannot be taken over", kind=exc.kind)
 
 
 @define(eq=False)
@@ -111,8 +138,6 @@ class Claimer:
     run: bytes = field(factory=lambda: os.urandom(16))
     _packs: int = 0
     """How many of the run's packs are claimed."""
-    _relied: set[bytes] = field(factory=set)
-    """What is claimed of the packs that the run relies on."""
     _at_s: float = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock)
     _stop: threading.Event = field(factory=threading.Event)
@@ -166,23 +191,30 @@ class Claimer:
                 self._claim()
 
     def _claim(self) -> None:
-        if self._packs and self.run not in self._session.log.state.claims:
-            # It has lapsed: what it named is protected by nothing any more.
-            self._packs, self._relied = 0, set()
-        packs = self._upload.packs
-        relies = sorted(self._upload.relied_packs() - self._relied)
+        packs, relies = self._upload.packs, self._upload.relied_packs()
         try:
-            for some_packs, some_names in _portions(packs[self._packs :], relies):
-                self._session.log.commit(
-                    Fresh(lambda _, p=some_packs, r=some_names: self._draft(p, r))  # type: ignore[misc]
-                )
-        except (StoreError, ConflictError) as exc:
+            self._name(packs, relies)
+            if self._unnamed(packs, relies) != ([], []):
+                # The claim was ended before this record: all that it had named is named anew.
+                self._name(packs, relies)
+        except LoopbackupError as exc:
+            # Whatever is wrong with the ledger, the run's own commit will tell.
             get_logger().warning("a run could not be claimed", kind=exc.kind)
             return
         self._packs, self._at_s = len(packs), self._clock()
-        self._relied.update(relies)
 
-    def _draft(self, packs: list[Front], relies: list[bytes]) -> Draft:
+    def _unnamed(self, packs: list[Front], relies: set[bytes]) -> tuple[list[Front], list[bytes]]:
+        """Give what the claim, as it stands in the ledger, does not name yet."""
+        claim = self._session.log.state.claims.get(self.run)
+        named = claim.names if claim is not None else frozenset()
+        return [front for front in packs if front.name not in named], sorted(relies - named)
+
+    def _name(self, packs: list[Front], relies: set[bytes]) -> None:
+        for some_packs, some_names in _portions(*self._unnamed(packs, relies)):
+            draft = partial(self._draft, some_packs, some_names)
+            self._session.log.commit(Fresh(draft))
+
+    def _draft(self, packs: list[Front], relies: list[bytes], _state: State) -> Draft:
         facts = rec.Claimed(self.run, self._series, join_fronts(packs), join_names(relies))
         return Draft("claim", facts, [self._session.audit(self._actor, Action.BACKUP)])
 

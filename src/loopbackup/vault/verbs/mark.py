@@ -23,7 +23,12 @@ from ..ledger.state import SnapshotRecord, State
 from .look import read_root
 from .session import Session
 
-__all__ = ["LivePart", "Marks", "Rows", "live_chunks", "live_parts", "mark"]
+__all__ = ["LivePart", "Marks", "Rows", "basis", "live_chunks", "live_parts", "mark"]
+
+
+def basis(state: State) -> tuple[object, ...]:
+    """Give what a look at a vault rests on: while it is the same, nothing was moved or swept."""
+    return state.segments, state.snapshots, state.shards, len(state.condemned)
 
 
 @define

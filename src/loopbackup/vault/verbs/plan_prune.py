@@ -199,17 +199,22 @@ def _wasteful(
 
 
 def _unknown(session: Session, state: State, listing: Listing, known: set[bytes]) -> set[bytes]:
-    """Give the objects that no record and no claim knows, older than the grace."""
+    """
+    Give the objects that no record and no claim knows, older than the grace.
+
+    Where a store keeps no times, nothing shows that an object does not belong to
+    a run that has claimed nothing yet; only a vault without a grace takes it.
+    """
     named = known | {segment.name for segment in state.segments}
     named |= {b"l" + digest for digest in state.lists}
     named |= {b"s" + digest for digest in state.shards.values()}
-    oldest = session.log.now() - timedelta(seconds=session.header.grace_s)
-    # A store that keeps no times cannot say that an object is old; without a grace all are.
-    unknown = oldest if session.header.grace_s == 0 else session.log.now()
+    grace_s = session.header.grace_s
+    oldest = session.log.now() - timedelta(seconds=grace_s)
+    undated = datetime.max.replace(tzinfo=UTC) if grace_s else oldest
     return {
         short
         for short in listing.sizes
         if short not in named
         and short not in state.condemned
-        and (listing.modified[short] or unknown) <= oldest
+        and (listing.modified[short] or undated) <= oldest
     }

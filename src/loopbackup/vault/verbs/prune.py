@@ -27,11 +27,12 @@ from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Fresh, Rebuild, inline_or_list
 from ..ledger.state import Front, State, join_fronts, join_names
-from .mark import LivePart, Marks, domains_of, live_chunks, live_parts, mark
+from .claims import lapse_claims
+from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
 from .plan_prune import Listing, Plan, condemnations, look
 from .rescue import rescue
 from .session import Session
-from .sweep import Swept, sweep
+from .sweep import Swept, ahead, sweep
 
 __all__ = ["Pruned", "run_prune"]
 
@@ -76,9 +77,11 @@ def run_prune(session: Session, actor: Actor) -> Pruned:
     """
     session.begin(Action.PRUNE, actor)
     result = Pruned()
-    _lapse_claims(session, actor)
+    clocks = ahead(session)
+    lapse_claims(session, actor)
     job = _Job(session, actor, result)
     counted = job.go()
+    result.problems += clocks
     if job.plan.complete:
         swept = sweep(session, actor, counted)
     else:
@@ -87,23 +90,6 @@ def run_prune(session: Session, actor: Actor) -> Pruned:
     result.swept, result.freed_bytes, result.kept = swept.objects, swept.bytes, swept.kept
     _drop_old_summaries(session)
     return result
-
-
-def _lapse_claims(session: Session, actor: Actor) -> None:
-    """Declare runs dead that have said nothing for as long as the grace."""
-    now_us = int(session.log.now().timestamp() * 1_000_000)
-    grace_us = session.header.grace_s * 1_000_000
-
-    def lapse(run: bytes, state: State) -> Draft | None:
-        claim = state.claims.get(run)
-        # One from the future was made by a clock that nobody can wait for.
-        if claim is None or abs(now_us - claim.at_us) <= grace_us:
-            return None
-        audit = session.audit(actor, Action.PRUNE)
-        return Draft("claim-lapsed", rec.RunEnded(run), [audit])
-
-    for run in session.log.state.claims:
-        session.log.commit(Fresh(partial(lapse, run)))
 
 
 def _drop_old_summaries(session: Session) -> None:
@@ -153,17 +139,25 @@ class _Job:
 
     def _prepare(self) -> None:
         """Plan and move, again if what was looked at is swept by another prune meanwhile."""
-        log = self.session.log
-        for attempt in range(MAX_REPLANS):
-            before = condemnations(log.state)
+        while True:
+            seen = basis(self.session.log.state)
             try:
                 self._plan_and_move()
             except (DamagedData, NotFoundError):
-                log.refresh()
-                if condemnations(log.state) == before or attempt == MAX_REPLANS - 1:
+                if not self._may_have_moved(seen):
                     raise
             else:
                 return
+
+    def _may_have_moved(self, seen: object) -> bool:
+        """
+        Tell whether to look again for what was not found.
+
+        Any run that claims moves the ledger on; only what a look rests on excuses it.
+        """
+        self._replans += 1
+        self.session.log.refresh()
+        return self._replans <= MAX_REPLANS and basis(self.session.log.state) != seen
 
     def _plan_and_move(self) -> None:
         session = self.session
@@ -189,8 +183,12 @@ class _Job:
             pack_size=session.header.pack_size,
             bundle_size=session.header.bundle_size,
         )
-        self._move(state, marks, listing)
-        self.uploaded = self.upload.finish()
+        try:
+            self._move(state, marks, listing)
+            self.uploaded = self.upload.finish()
+        except BaseException:
+            self.upload.abandon()
+            raise
         self.moved = {d: set(places) for d, places in self.upload.own_places().items()}
         self.condemned = self.plan.dead | self.plan.rewrite | self.plan.unknown
         self.condemned |= self.plan.retired
@@ -349,7 +347,7 @@ class _Job:
             # or the copy of a chunk for whose sake this one calls another copy dead.
             return Rebuild(self._replan)
         if state.snapshots.keys() - self.plan.snapshots:
-            return Rebuild(self._spare_new)
+            return Rebuild(self._spare)
         if state.size != self.plan.size:
             self._shrink(state)
         if not self.condemned and not self.merged and not self.uploaded.packs:
@@ -362,13 +360,25 @@ class _Job:
             raise ConflictError("other prunes were faster again and again; run this one later")
         self._prepare()
 
-    def _spare_new(self, state: State) -> None:
-        """Condemn nothing that snapshots need which were committed since the plan."""
-        new = [s for i, s in state.snapshots.items() if i not in self.plan.snapshots]
-        self._keep_for(state, mark(self.session, new))
-        self.plan.snapshots |= {snapshot.id for snapshot in new}
+    def _spare(self, state: State) -> None:
+        """
+        Keep what snapshots need that were committed since the plan.
+
+        Outside the lock, for it reads their streams, and once for each snapshot: what
+        would make the answer untrue makes :meth:`validate` plan anew.
+        """
+        new = state.snapshots.keys() - self.plan.snapshots
+        try:
+            marks = mark(self.session, [state.snapshots[snapshot] for snapshot in new])
+            self._keep_for(state, marks)
+        except (DamagedData, NotFoundError):
+            if not self._may_have_moved(basis(state)):
+                raise
+        else:
+            self.plan.snapshots |= new
 
     def _shrink(self, state: State) -> None:
+        """Condemn nothing that was claimed or named since the plan, nor what depends on it."""
         session = self.session
         claimed = state.claimed()
         named = {segment.name for segment in state.segments if segment.name not in self.merged}

@@ -47,7 +47,9 @@ def refold(session: Session) -> Iterator[Folded]:
 
 def fold_again(session: Session, used: State) -> State:
     """
-    Fold the ledger anew and hold it against *used*, a fold of it.
+    Fold the ledger anew from its first record and hold it against *used*, a fold of it.
+
+    No further than that goes: the fold in use may move on at any time.
 
     Raises:
         DamagedData: As :func:`refold`.
@@ -59,10 +61,9 @@ def fold_again(session: Session, used: State) -> State:
 
 
 def _onto(state: State, session: Session, used: State) -> Iterator[Folded]:
-    log = session.log
     void = {alarm.index for alarm in used.alarms}
     for index, data in enumerate(_records(session, used.size)):
-        record = state.apply(data, log.fetch_list)
+        record = state.apply(data, session.log.fetch_list)
         if (record is None) != (index in void):
             raise _altered(index)
         yield Folded(index, record, None if record is not None else state.alarms[-1].reason)

@@ -12,7 +12,7 @@ import contextlib
 
 from ...errors import ConflictError, DamagedData, LoopbackupError, NotFoundError
 from ...terms import Problem
-from ..content.segment import Place
+from ..content.segment import Place, SegmentReader
 from ..content.streams import StreamReader, StreamWriter, TableWriter, content_ids
 from ..content.upload import Upload
 from ..format import codec
@@ -35,7 +35,8 @@ class Relocator:
         self._base = base
         self._own = upload.own_places()
         self._old: dict[bytes, dict[bytes, Place]] = {}
-        self._old_packs: list[bytes] = []
+        self._gone: list[bytes] = []
+        self._old_packs: list[SegmentReader] | None = None
         self.problems: list[Problem] = []
 
     def run(self, state: State) -> TableWriter:
@@ -46,7 +47,7 @@ class Relocator:
             ConflictError: The run's own streams are gone with their packs.
         """
         meta = self._session.keyring.meta
-        self._old_packs = [
+        self._gone = [
             name
             for name, (index, _at) in state.condemned.items()
             if index >= self._base and name[:1] == b"p"
@@ -119,7 +120,17 @@ class Relocator:
         places = self._old.get(domain.id)
         if places is None:
             places = self._old[domain.id] = {}
-            for short in self._old_packs:
+            if self._old_packs is None:
+                self._old_packs = self._standing()
+            for pack in self._old_packs:
                 with contextlib.suppress(LoopbackupError):
-                    places.update(self._session.index.pack_places(short, domain))
+                    places.update(pack.places(domain))
         return places.get(chunk_id)
+
+    def _standing(self) -> list[SegmentReader]:
+        """Read the directory of each pack that was condemned since the run began, once."""
+        found = []
+        for short in self._gone:
+            with contextlib.suppress(LoopbackupError):
+                found.append(self._session.index.pack(short))
+        return found

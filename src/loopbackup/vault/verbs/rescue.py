@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ...errors import DamagedData, NotFoundError
 from ...logs import get_logger
 from ...terms import Problem
-from ..content.segment import Place
+from ..content.segment import Place, SegmentReader
 from ..content.upload import Upload
 from ..format.pack import CONTENT_KINDS
 from ..keys.domains import Domain
@@ -26,8 +26,8 @@ def rescue(
     Put chunks again that condemned packs hold.
 
     Args:
-        packs: Short names of the condemned packs that still stand; each is
-            looked into at most once for each domain.
+        packs: Short names of the condemned packs that still stand; the
+            directory of each is read at most once.
 
     Returns:
         The chunks that none of them holds, and what to report.
@@ -38,12 +38,9 @@ def rescue(
     problems = []
     for short in sorted(packs):
         found = 0
-        for domain, ids in wanted.items():
-            # A pack that is swept or damaged meanwhile holds nothing.
-            with contextlib.suppress(DamagedData, NotFoundError):
-                back = _bring_back(session, upload, short, domain, ids) if ids else set()
-                ids.difference_update(back)
-                found += len(back)
+        # A pack that is swept or damaged meanwhile holds nothing.
+        with contextlib.suppress(DamagedData, NotFoundError):
+            found = _look_into(session, upload, session.index.pack(short), wanted)
         if found:
             get_logger().error("live chunks were condemned and are brought back", count=found)
             text = f"{found:,} live chunks stood in a condemned pack only"
@@ -53,12 +50,27 @@ def rescue(
     return {domain: ids for domain, ids in wanted.items() if ids}, problems
 
 
+def _look_into(
+    session: Session, upload: Upload, pack: SegmentReader, wanted: dict[Domain, set[bytes]]
+) -> int:
+    """Put what a pack holds of the wanted chunks again, and want it no more; count it."""
+    found = 0
+    for domain, ids in wanted.items():
+        if not ids:
+            continue
+        with contextlib.suppress(DamagedData, NotFoundError):
+            back = _bring_back(session, upload, pack, domain, ids)
+            ids.difference_update(back)
+            found += len(back)
+    return found
+
+
 def _bring_back(
-    session: Session, upload: Upload, short: bytes, domain: Domain, wanted: set[bytes]
+    session: Session, upload: Upload, pack: SegmentReader, domain: Domain, wanted: set[bytes]
 ) -> set[bytes]:
-    """Put what a pack holds of the wanted chunks again; give their ids."""
+    """Put what a pack holds of the wanted chunks of a domain again; give their ids."""
     found = set()
-    places = session.index.pack_places(short, domain)
+    places = pack.places(domain)
     for chunk_id in sorted(wanted & places.keys()):
         kind = _kind_of(places[chunk_id], chunk_id)
         with contextlib.suppress(DamagedData):

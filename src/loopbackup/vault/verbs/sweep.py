@@ -8,16 +8,18 @@ from attrs import define
 
 from ...errors import StoreError
 from ...logs import get_logger
-from ...terms import Action, Actor
+from ...terms import Action, Actor, Problem
 from ..format import names
 from ..format import record as rec
 from ..ledger.log import Draft
 from ..ledger.state import State, join_names, object_name
 from .session import Session
 
-__all__ = ["Swept", "sweep"]
+__all__ = ["Swept", "ahead", "sweep"]
 
 MAX_KEPT: Final = 1024
+MAX_AHEAD_S: Final = 900
+"""Clocks of hosts that are less apart are not worth a word."""
 
 
 @define
@@ -73,18 +75,38 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
     return result
 
 
+def ahead(session: Session) -> list[Problem]:
+    """Report claims, and records whose names wait to be swept, that a clock ahead has dated."""
+    state = session.log.state
+    limit_us = int((session.log.now().timestamp() + MAX_AHEAD_S) * 1_000_000)
+    swept = state.swept.get(session.header.vault_id, (-1, frozenset()))[0]
+    waiting = {
+        index for index, at_us in state.condemned.values() if index > swept and at_us > limit_us
+    }
+    problems = [
+        Problem(
+            "clock",
+            f"ledger record {index} was made by a clock that is ahead of this one",
+            object=names.record_name(index),
+        )
+        for index in sorted(waiting)
+    ]
+    claims = sum(claim.at_us > limit_us for claim in state.claims.values())
+    if claims:
+        text = f"{claims:,} unfinished runs have a clock that is ahead of this one"
+        problems.append(Problem("clock", text))
+    return problems
+
+
 def _due(session: Session, state: State, counted: int) -> tuple[int, list[bytes]]:
     """Give the last record whose condemned names are all past the grace, and the names."""
-    limit_us = int(session.log.now().timestamp() * 1_000_000) - session.header.grace_s * 1_000_000
-    condemned = list(state.condemned.items())
-    # A record is at least as old as any that came after it says to be: one clock that
-    # was ahead must not keep everything for ever.
-    times = {index: at_us for _, (index, at_us) in condemned}
-    young: list[int] = []
-    earliest_us = max(times.values(), default=0)
-    for index in sorted(times, reverse=True):
-        earliest_us = min(earliest_us, times[index])
-        if earliest_us > limit_us:
-            young.append(index)
-    upto = min([counted, *young]) - 1
-    return upto, [name for name, (index, _) in condemned if index <= upto]
+    now_us = int(session.log.now().timestamp() * 1_000_000)
+    limit_us = now_us - session.header.grace_s * 1_000_000
+    upto, later_us = counted - 1, now_us
+    for index, at_us in sorted(set(state.condemned.values()), reverse=True):
+        # A clock that was ahead says nothing, and must not hold up all that comes after:
+        # the record is as old at least as the next one that condemned anything.
+        later_us = at_us if at_us <= now_us else later_us
+        if later_us > limit_us:
+            upto = min(upto, index - 1)
+    return upto, [name for name, (index, _) in state.condemned.items() if index <= upto]
