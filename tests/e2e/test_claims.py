@@ -151,7 +151,7 @@ def test_claim_that_cannot_be_made_ends_no_run(store: MemoryStore, clock: Clock)
     refused = Rule(
         Refused(lambda: PermissionError(errno.EACCES, "denied")),
         method="put",
-        key=names.record_name(len(list(store.list("ledger/")))),
+        key=names.record_name(1 + len(list(store.list("ledger/")))),
         times=2,
     )
     faulty = FaultStore(store, script(refused))

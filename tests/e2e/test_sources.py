@@ -292,6 +292,7 @@ def test_snapshots_are_found_by_name_tag_time_and_id() -> None:
         assert vault.snapshot(made[1].id[:8]) == vault.snapshot(made[1].id) == made[1]
         with pytest.raises(InputError, match="2 series") as several:
             vault.snapshot("latest")
+        assert several.value.context["names"] == ["files", "mail"]
         with pytest.raises(InputError, match="begins with"):
             vault.snapshot("")
         for missing in ({"name": "none"}, {"ref": "zz"}, {"at": start - timedelta(days=1)}):

@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 from collections import defaultdict
-from functools import partial
 from typing import Final
 
 from attrs import define, field
@@ -25,7 +24,7 @@ from ..format import names
 from ..format import record as rec
 from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
-from ..ledger.log import Draft, Fresh, Rebuild, inline_or_list
+from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import Front, State, join_fronts, join_names
 from .claims import lapse_claims
 from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
