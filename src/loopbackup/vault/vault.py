@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -308,7 +309,8 @@ class Vault(Looking):
                 run and comes out as it is; nothing is committed then.
             cancel: A :class:`loopbackup.Cancel` or a ``threading.Event``; once
                 it is set the run stops at the next entry, or within a long file.
-            executor: Runs compression and uploads instead of this vault's threads.
+            executor: Of threads; runs compression and uploads instead of this
+                vault's own.
 
         Raises:
             IncompleteBackup: The snapshot is committed (``.snapshot``) without
@@ -341,28 +343,29 @@ class Vault(Looking):
             secrets=self._session.own_secrets(),
             options=source_options,
         )
-        opened = reopen()
-        series = name if name is not None else opened.name
-        if not series:
-            raise InputError('items need a name: backup(items, name="mail")')
-        check_labels(series, tags, category)
-        job = BackupJob(
-            source=opened,
-            name=series,
-            actor=self._actor,
-            tags=dict(tags),
-            category=category,
-            solid=solid,
-            dynamic=callable(subject),
-            # Only what is known to begin anew: a cursor or a generator may be spent.
-            reopen=reopen if isinstance(source, str | os.PathLike | list | tuple) else None,
-            idempotency_key=idempotency_key,
-            dry_run=dry_run,
-            executor=executor,
-        )
-        with Reporter("backup", progress, cancel) as reporter:
-            self._expect(reporter, series)
-            done = run_backup(self._session, job, reporter)
+        # Whatever ends the call before the source is read, nothing stays open.
+        with closing(reopen()) as opened:
+            series = name if name is not None else opened.name
+            if not series:
+                raise InputError('items need a name: backup(items, name="mail")')
+            check_labels(series, tags, category)
+            job = BackupJob(
+                source=opened,
+                name=series,
+                actor=self._actor,
+                tags=dict(tags),
+                category=category,
+                solid=solid,
+                dynamic=callable(subject),
+                # Only what is known to begin anew: a cursor or a generator may be spent.
+                reopen=reopen if isinstance(source, str | os.PathLike | list | tuple) else None,
+                idempotency_key=idempotency_key,
+                dry_run=dry_run,
+                executor=executor,
+            )
+            with Reporter("backup", progress, cancel) as reporter:
+                self._expect(reporter, series)
+                done = run_backup(self._session, job, reporter)
         snapshot = Snapshot(self._session, done.described, self._actor, done.problems)
         if errors == "raise" and not snapshot.report.ok:
             raise IncompleteBackup(_incomplete(snapshot), snapshot=snapshot, problems=done.problems)

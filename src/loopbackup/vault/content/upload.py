@@ -19,10 +19,11 @@ from typing import Final
 
 from attrs import define, field
 
-from ...errors import IntegrityError, NotFoundError
+from ...errors import InputError, IntegrityError, NotFoundError
 from ..format import names
 from ..format.pack import (
     CONTENT_KINDS,
+    MAX_PLAIN_BYTES,
     MEMBER,
     PackDirectory,
     PackFront,
@@ -153,13 +154,25 @@ class Upload:
     def put(
         self, domain: Domain, chunk_id: bytes, data: bytes | memoryview, kind: str = "data"
     ) -> None:
-        """Store a chunk that :meth:`has` does not know; *data* must not change any more."""
+        """
+        Store a chunk that :meth:`has` does not know; *data* must not change any more.
+
+        Raises:
+            InputError: It is longer than readers take.
+        """
+        _check_length(data)
         self._mine.setdefault(domain.id, set()).add(chunk_id)
         if not self._dry:
             self._submit(domain, chunk_id, data, kind, ())
 
     def put_small(self, domain: Domain, group: int, chunk_id: bytes, data: bytes) -> None:
-        """Store a small chunk in a bundle with others of its domain and *group*."""
+        """
+        Store a small chunk in a bundle with others of its domain and *group*.
+
+        Raises:
+            InputError: It is longer than readers take.
+        """
+        _check_length(data)
         self._mine.setdefault(domain.id, set()).add(chunk_id)
         if self._dry:
             return
@@ -294,7 +307,11 @@ class Upload:
             self._seal_and_put(builder, last=True)
 
     def abandon(self) -> None:
-        """Stop early: wait for what runs, and put the open pack if that still works."""
+        """
+        Stop early: give up what has not begun, and wait for what runs.
+
+        The open pack and what lies in bundles stay for :meth:`flush`.
+        """
         for future, _ in self._jobs:
             future.cancel()
         for future, _ in self._jobs:
@@ -390,3 +407,11 @@ class Upload:
         self._packs.append(_Own(tuple(contents), front))
         for domain_id, chunk_id in found:
             self._mine.setdefault(domain_id, set()).add(chunk_id)
+
+
+def _check_length(data: bytes | memoryview) -> None:
+    if len(data) > MAX_PLAIN_BYTES:
+        raise InputError(
+            f"a chunk of {len(data):,} bytes could never be read again; "
+            f"{MAX_PLAIN_BYTES:,} is the most"
+        )

@@ -238,13 +238,11 @@ class Keyring:
 
     def imagine(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey | None, Domain]:
         """Give domains for a dry run: the known ones, and others that are never stored."""
-        found = {}
-        for subject in subjects:
-            domain = self.find(subject)
-            if domain is None:
-                home, _tag = place(self._home_key, subject)
-                domain = open_domain(self._vault_id, *new_record(subject, home))
-            found[subject] = domain
+        wanted = set(subjects)
+        found = self.find_many(wanted)
+        for subject in wanted - found.keys():
+            home, _tag = place(self._home_key, subject)
+            found[subject] = open_domain(self._vault_id, *new_record(subject, home))
         return found
 
     def new_rows(self, subjects: Iterable[SubjectKey | None]) -> list[ShardRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Self
 
-from ..format.entries import Node
+from ..format.entries import Node, clamp_ns
 from .sparse import Extents
 
 __all__ = ["FileReader", "SparseReader"]
@@ -29,8 +29,8 @@ class FileReader:
         now, node = os.fstat(self._fd), self._node
         return (
             now.st_size != node.size
-            or now.st_mtime_ns != node.mtime_ns
-            or now.st_ctime_ns != node.ctime_ns
+            or clamp_ns(now.st_mtime_ns) != node.mtime_ns
+            or clamp_ns(now.st_ctime_ns) != node.ctime_ns
             or now.st_ino != node.inode
         )
 

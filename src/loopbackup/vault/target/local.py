@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final, get_args
 
+from msgspec.structs import replace
+
 from ...errors import InputError, LoopbackupError
 from ...terms import Problem
 from ..format.entries import DIRECTORY, FILE, ITEM, Node, tree_order
@@ -19,17 +21,15 @@ from .content import write_content
 from .folders import Folders
 from .kinds import Leaf, check_local, is_same, make_special
 from .links import LinkGroups, link_number
+from .names import NO_LINKS, rename_new
 
 __all__ = ["LocalTarget"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What has become a named pipe would block for ever without O_NONBLOCK.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_NO_LINKS: Final = frozenset(
-    {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
-)
-# Besides: the other name lies on another disk, or is gone by now.
-_NO_SECOND_NAME: Final = _NO_LINKS | {errno.EXDEV, errno.EACCES, errno.ENOENT}
+# No links there, or the other name lies on another disk, or is gone by now.
+_NO_SECOND_NAME: Final = NO_LINKS | {errno.EXDEV, errno.EACCES, errno.ENOENT}
 _KIND_OF: Final = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "full",
@@ -108,7 +108,7 @@ class LocalTarget:
     def _look(self, node: Node) -> Answer:
         folder, _, name = node.path.rpartition(b"/")
         if folder in self._folders.made and node.path not in self._folders.made:
-            # Nothing lies in a folder that this restore has made but what it puts there.
+            # Most likely nothing stands there; what does is met when the entry gets its name.
             return self._renew(node)
         with self._folders.lend(folder, make=False) as fd:
             there = os.lstat(name, dir_fd=fd)
@@ -215,11 +215,11 @@ class LocalTarget:
         try:
             with self._folders.lend(folder) as fd:
                 if not link_number(node):
-                    return self._build(build, folder, name, fd)
+                    return self._build(build, name, fd)
                 with self._links.hold(node):
                     if self._link(node, name, fd):
                         return 0
-                    size = self._build(build, folder, name, fd)
+                    size = self._build(build, name, fd)
                     self._links.note(node, os.lstat(name, dir_fd=fd))
                     return size
         except LoopbackupError:
@@ -227,14 +227,12 @@ class LocalTarget:
         except OSError as exc:
             raise _not_restored(node, exc) from exc
 
-    def _build(
-        self, build: Callable[[bytes, int], int], folder: bytes, name: bytes, fd: int
-    ) -> int:
+    def _build(self, build: Callable[[bytes, int], int], name: bytes, fd: int) -> int:
         """Let *build* make the entry under another name, then give it its own."""
         temporary = self._temporary + b"%d" % next(self._numbers)
         try:
             size = build(temporary, fd)
-            self._publish(temporary, name, fd, fresh=folder in self._folders.made)
+            self._publish(temporary, name, fd)
         except BaseException:
             _remove(temporary, fd)
             raise
@@ -275,18 +273,11 @@ class LocalTarget:
             # Between two names of one file a rename does nothing at all.
             _remove(temporary, fd)
 
-    def _publish(self, temporary: bytes, name: bytes, fd: int, *, fresh: bool) -> None:
-        if self._overwrite == "never" and not fresh:
-            # Unlike a rename, a link never takes the place of something.
-            try:
-                os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-            except OSError as exc:
-                if exc.errno not in _NO_LINKS:
-                    raise
-            else:
-                os.unlink(temporary, dir_fd=fd)
-                return
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    def _publish(self, temporary: bytes, name: bytes, fd: int) -> None:
+        if self._overwrite == "never":
+            rename_new(temporary, name, fd)
+        else:
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
 
     def repair(self, node: Node) -> None:
         """
@@ -331,12 +322,14 @@ class LocalTarget:
         """Give the folders that were made on the way to others, in tree order."""
         return sorted(self._folders.unnamed, key=tree_order)
 
-    def finish(self) -> list[Problem]:
-        """Set the metadata of folders, and sum up what was lost."""
+    def finish(self, *, early: bool = False) -> list[Problem]:
+        """Set the metadata of folders, as :meth:`Target.finish` says; sum up what was lost."""
         problems = []
         # The deepest first: a folder may forbid to enter it from now on.
         for path in sorted(self._unfinished, key=tree_order, reverse=True):
             node = self._unfinished.pop(path)
+            if early:
+                node = replace(node, mode=node.mode | stat.S_IRWXU)
             above = path.rpartition(b"/")[0]
             fresh = path in self._folders.made and not self._folders.inherits(above)
             try:

@@ -7,12 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field, frozen
+from blake3 import blake3
 
 from ...errors import DamagedData, IncompleteRestore, InputError, StoreError
 from ...logs import get_logger
@@ -34,6 +35,7 @@ from ..target import (
     open_plan,
     open_target,
 )
+from ..target.links import link_number
 from .look import Described, require_live
 from .selection import Selection
 from .session import Session
@@ -197,9 +199,8 @@ class _Run:
     _large: _Batch = field(factory=_Batch)
     _stopped: bool = False
     """To go on is pointless; workers look at it as well."""
-    _paths: set[int] = field(factory=set)
-    _first: bytes | None = None
-    _several: bool = False
+    _paths: dict[bytes, bytes] = field(factory=dict)
+    """By a hash of the path: the id of the domain that has restored it."""
     _lock: threading.Lock = field(factory=threading.Lock)
     _flowed: int = 0
     """Bytes that workers have handed to the target."""
@@ -225,13 +226,23 @@ class _Run:
             self._walk(target, selection)
             self._describe_folders(target, selection)
             self.result.problems += target.finish()
+        except BaseException:
+            self._stop_workers()
+            # What stands there shall be as far as it can, and another restore can go on.
+            with suppress(Exception):
+                target.finish(early=True)
+            raise
         finally:
-            for future, _ in self._pending:
-                future.cancel()
-            for future, _ in self._pending:
-                if not future.cancelled():
-                    future.exception()
             target.close()
+
+    def _stop_workers(self) -> None:
+        """Leave what has not begun, and wait for what runs."""
+        self._stopped = True
+        for future, _ in self._pending:
+            future.cancel()
+        for future, _ in self._pending:
+            if not future.cancelled():
+                future.exception()
 
     def _selection(self) -> Selection:
         job = self.job
@@ -260,13 +271,14 @@ class _Run:
         """
         Report a path that another subject of this snapshot has restored already.
 
-        Cost: about 60 bytes an entry, in snapshots of more than one subject.
+        Cost: about 100 bytes an entry, in snapshots of more than one subject.
         """
-        if domain.id != self._first and self._first is not None:
-            self._several = True
-        self._first = self._first or domain.id
-        key = hash(node.path)
-        if self._several and key in self._paths:
+        record = self.job.snapshot.record
+        if not record.domains_list and len(record.domains) <= 16:
+            return
+        key = blake3(node.path).digest(16)
+        first = self._paths.setdefault(key, domain.id)
+        if first != domain.id:
             raise NotRestored(
                 Problem(
                     "same_path",
@@ -274,7 +286,6 @@ class _Run:
                     node.path,
                 )
             )
-        self._paths.add(key)
 
     def _walk(self, target: Target, selection: Iterable[tuple[Domain, Node]]) -> None:
         last: Domain | None = None
@@ -388,8 +399,10 @@ class _Run:
 
     def _write_one(self, target: Target, domain: Domain, node: Node) -> int:
         is_listed = node.extra is not None and node.extra.listed
-        if len(node.chunks) == 32 and not is_listed and self.job.overwrite != "changed":
+        is_plain = len(node.chunks) == 32 and not is_listed and not link_number(node)
+        if is_plain and self.job.overwrite != "changed":
             # Most files are one chunk; a generator and its closing cost as much as the chunk.
+            # A second name of a file may need no content, which a generator fetches when asked.
             piece = self.session.reader.read(domain, node.chunks)
             self._count(len(piece))
             return target.write(node, (piece,))
