@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from blake3 import blake3
 from tests.e2e.support import new_vault
 from tests.unit.vault.target_support import file, folder, restore
 
@@ -72,7 +74,7 @@ def test_version_and_meta_of_an_item_are_bounded_together() -> None:
         {"version": "é" * (MAX_LABELS_BYTES // 2 + 1)},
     ):
         with pytest.raises(InputError, match="at most"):
-            lb.Item("a", data=b"", **more)  # type: ignore[arg-type]
+            lb.Item("a", data=b"", **more)
 
 
 def add_long_paths(writer: StreamWriter) -> None:
@@ -182,9 +184,10 @@ def test_folders_of_a_restore_that_was_cut_short_have_their_metadata(
                 raise KeyboardInterrupt
             return read(domain, chunk_id, kind)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(reader, "read", interrupted)
-            vault.restore(snapshot, to)
+            with pytest.raises(KeyboardInterrupt):
+                vault.restore(snapshot, to)
 
         os.chmod(source / "d", 0o755)
         status = os.stat(to / "d")
@@ -229,7 +232,11 @@ def test_a_long_file_is_read_on_when_the_store_is_well_again() -> None:
 def closings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Note each source of a tree that is closed."""
     closed: list[object] = []
-    monkeypatch.setattr(TreeSource, "close", lambda source: closed.append(source))
+
+    def close(source: TreeSource) -> None:
+        closed.append(source)
+
+    monkeypatch.setattr(TreeSource, "close", close)
     return closed
 
 
@@ -254,10 +261,12 @@ def test_paths_are_remembered_only_where_two_subjects_may_share_one(
 ) -> None:
     """A snapshot of one domain is restored without a table of its paths."""
     hashed: list[bytes] = []
-    from loopbackup.vault.verbs import restore as module
 
-    real = module.blake3
-    monkeypatch.setattr(module, "blake3", lambda path: hashed.append(path) or real(path))
+    def noted(path: bytes) -> Any:
+        hashed.append(path)
+        return blake3(path)
+
+    monkeypatch.setattr("loopbackup.vault.verbs.restore.blake3", noted)
     with new_vault() as vault:
         one = vault.backup([lb.Item("a", data=b"1")], name="n")
         two = vault.backup(

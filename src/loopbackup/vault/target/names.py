@@ -42,11 +42,11 @@ def rename_new(old: bytes, new: bytes, fd: int) -> None:
 @cache
 def _rename_flagged() -> Callable[[int, bytes, int, bytes, int], int]:
     """Find ``renameat2`` of the C library; it gives an error number, or 0."""
-    import ctypes
-
     try:
+        import ctypes
+
         call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError):
+    except (ImportError, AttributeError, OSError):
         return lambda *_: errno.ENOSYS
     call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Final
@@ -103,11 +102,13 @@ def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
 
 def _check_threads(executor: Executor) -> None:
     """Refuse an executor of processes: a run's buffers, locks and keys are in this one."""
+    from pickle import PicklingError
+
     ran = []
     try:
         # What cannot be pickled fails in most of them; what can runs elsewhere, and is not seen.
         executor.submit(lambda: ran.append(True)).result()
-    except (pickle.PicklingError, TypeError, AttributeError) as exc:
+    except (PicklingError, TypeError, AttributeError) as exc:
         raise InputError("executor works in other processes; give one of threads") from exc
     if not ran:
         raise InputError("executor works in other processes; give one of threads")
