@@ -136,8 +136,7 @@ def test_a_time_beyond_the_format_is_clamped_and_reported(
 
 def test_a_remote_time_beyond_the_format_is_clamped_and_reported() -> None:
     """What a back end tells is held to the same bounds."""
-    source = object.__new__(RemoteSource)
-    RemoteSource.__init__(source, "memory://")
+    source = RemoteSource("memory://")
     level = type("Level", (), {"subject": None})()
 
     found = source._found(level, b"a", {"type": "file", "size": 0, "mtime": -(10**12)})
