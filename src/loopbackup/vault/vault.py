@@ -309,7 +309,8 @@ class Vault(Looking):
                 run and comes out as it is; nothing is committed then.
             cancel: A :class:`loopbackup.Cancel` or a ``threading.Event``; once
                 it is set the run stops at the next entry, or within a long file.
-            executor: Threads that run compression and uploads instead of this vault's.
+            executor: Of threads; runs compression and uploads instead of this
+                vault's own.
 
         Raises:
             IncompleteBackup: The snapshot is committed (``.snapshot``) without
@@ -342,6 +343,7 @@ class Vault(Looking):
             secrets=self._session.own_secrets(),
             options=source_options,
         )
+        # Whatever ends the call before the source is read, nothing stays open.
         with closing(reopen()) as opened:
             series = name if name is not None else opened.name
             if not series:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 from itertools import accumulate
 
 from ...errors import DamagedData
 from ..format.entries import Node
 from ..keys.domains import Domain
-from .streams import Chunks, listed_ids
+from .streams import Chunks, read_ids
 
 __all__ = ["ChunkFile"]
 
@@ -49,9 +50,10 @@ class ChunkFile(io.RawIOBase):
         # Where in the concatenated data each extent begins.
         self._data_starts = list(accumulate(lengths, initial=0))
         is_listed = node.extra is not None and node.extra.listed
-        self._ids: list[bytes] = [] if is_listed else node.chunk_ids()
-        # Lists are read when they are come to; one that could not be is tried again.
-        self._lists = node.chunk_ids()[::-1] if is_listed else []
+        named = list(node.chunk_ids())
+        # Each leaves the queue only when it is read: a store may fail, and be well again.
+        self._unread_lists = deque(named if is_listed else ())
+        self._ids = [] if is_listed else named
         self._starts: list[int] = [0]
         self._held: tuple[int, bytes | memoryview] = (-1, b"")
         self._at = 0
@@ -112,16 +114,19 @@ class ChunkFile(io.RawIOBase):
         """Find the chunk of a position; lengths come from the index, not from the data."""
         while self._starts[-1] <= position:
             number = len(self._starts) - 1
-            while number >= len(self._ids) and self._lists:
-                self._ids += listed_ids(self._domain, self._lists[-1], self._chunks)
-                self._lists.pop()
-            if number >= len(self._ids):
-                raise DamagedData("the chunks of an entry are shorter than the entry")
+            while number == len(self._ids):
+                self._read_list()
             length = self._length_of(self._ids[number])
             if length is None:
                 length = len(self._chunk(number))
             self._starts.append(self._starts[-1] + length)
         return bisect_right(self._starts, position) - 1
+
+    def _read_list(self) -> None:
+        if not self._unread_lists:
+            raise DamagedData("the chunks of an entry are shorter than the entry")
+        self._ids += read_ids(self._unread_lists[0], self._domain, self._chunks)
+        self._unread_lists.popleft()
 
     def _chunk(self, number: int) -> bytes | memoryview:
         if self._held[0] != number:

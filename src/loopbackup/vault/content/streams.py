@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import msgspec
 from blake3 import blake3
 
-from ...errors import DamagedData
+from ...errors import DamagedData, InputError
 from ..format import codec
 from ..format.entries import Node, tree_order
 from ..format.header import MAX_STREAM_CHUNK
@@ -33,13 +33,15 @@ __all__ = [
     "TableWriter",
     "content_ids",
     "decode_nodes",
-    "listed_ids",
+    "read_ids",
 ]
 
 MIN_CHUNK: Final = 32 << 10
 MIN_ROWS: Final = 64
 MAX_ROWS: Final = 4096
 MAX_TABLES_HELD: Final = 256
+MAX_LIST_BYTES: Final = 24 << 20
+"""Of a stream's list: it is one chunk, and has to fit into a pack uncompressed."""
 _CUT: Final = 2**32 // 512
 """One entry in 512 ends a chunk that is long enough."""
 _ARRAY32: Final = struct.Struct(">BI")
@@ -68,11 +70,18 @@ class StreamWriter:
         self._last = b""
         self._chunks: list[bytes] = []
         self._firsts: list[bytes] = []
+        self._list_bytes = 0
+        self._last = b""
         self.entries = 0
         self.size = 0
 
     def add(self, path: bytes, encoded: bytes, size: int) -> bool:
-        """Append one encoded :class:`Node`; False if its path is that of the last one."""
+        """
+        Append one encoded :class:`Node`; False if one of that path was the last.
+
+        Raises:
+            InputError: The paths are too many and too long for one stream.
+        """
         if path == self._last:
             return False
         self._last = path
@@ -95,6 +104,13 @@ class StreamWriter:
         self._put(data, "stream")
         self._firsts.append(self._first)
         self._parts, self._size = [], 0
+        # An id, a path and the length of that.
+        self._list_bytes += 32 + len(self._first) + _ARRAY32.size
+        if self._list_bytes > MAX_LIST_BYTES:
+            raise InputError(
+                f"the paths of one subject are too long for one snapshot after {self.entries:,} "
+                "entries; back it up in parts, under several names"
+            )
 
     def _put(self, data: bytes, kind: str) -> None:
         chunk_id = self.domain.chunk_id(data, kind)
@@ -130,11 +146,11 @@ def content_ids(node: Node, domain: Domain, chunks: Chunks) -> Iterator[bytes]:
         yield from node.chunk_ids()
         return
     for list_id in node.chunk_ids():
-        yield from listed_ids(domain, list_id, chunks)
+        yield from read_ids(list_id, domain, chunks)
 
 
-def listed_ids(domain: Domain, list_id: bytes, chunks: Chunks) -> list[bytes]:
-    """Read the ids that stand in one chunk of kind ``ids``."""
+def read_ids(list_id: bytes, domain: Domain, chunks: Chunks) -> list[bytes]:
+    """Read one of the chunks that hold the chunk ids of a long file."""
     ids = bytes(chunks.read(domain, list_id, "ids"))
     if len(ids) % 32:
         raise DamagedData("a list of chunk ids is cut short")

@@ -158,20 +158,21 @@ class Upload:
         Store a chunk that :meth:`has` does not know; *data* must not change any more.
 
         Raises:
-            InputError: No reader takes a chunk so long.
+            InputError: It is longer than readers take.
         """
-        if len(data) > MAX_PLAIN_BYTES:
-            raise InputError(
-                f"the backup needs a {kind} chunk of {len(data):,} bytes, over the bound of "
-                f"{MAX_PLAIN_BYTES:,}: paths or what belongs to entries are too long",
-                kind="too_long",
-            )
+        _check_length(data)
         self._mine.setdefault(domain.id, set()).add(chunk_id)
         if not self._dry:
             self._submit(domain, chunk_id, data, kind, ())
 
     def put_small(self, domain: Domain, group: int, chunk_id: bytes, data: bytes) -> None:
-        """Store a small chunk in a bundle with others of its domain and *group*."""
+        """
+        Store a small chunk in a bundle with others of its domain and *group*.
+
+        Raises:
+            InputError: It is longer than readers take.
+        """
+        _check_length(data)
         self._mine.setdefault(domain.id, set()).add(chunk_id)
         if self._dry:
             return
@@ -306,7 +307,11 @@ class Upload:
             self._seal_and_put(builder, last=True)
 
     def abandon(self) -> None:
-        """Stop early: drop what waits, and wait for what runs."""
+        """
+        Stop early: give up what has not begun, and wait for what runs.
+
+        The open pack and what lies in bundles stay for :meth:`flush`.
+        """
         for future, _ in self._jobs:
             future.cancel()
         for future, _ in self._jobs:
@@ -402,3 +407,11 @@ class Upload:
         self._packs.append(_Own(tuple(contents), front))
         for domain_id, chunk_id in found:
             self._mine.setdefault(domain_id, set()).add(chunk_id)
+
+
+def _check_length(data: bytes | memoryview) -> None:
+    if len(data) > MAX_PLAIN_BYTES:
+        raise InputError(
+            f"a chunk of {len(data):,} bytes could never be read again; "
+            f"{MAX_PLAIN_BYTES:,} is the most"
+        )

@@ -19,9 +19,12 @@ __all__ = [
     "FIFO",
     "FILE",
     "ITEM",
+    "MAX_LABELS_BYTES",
+    "MAX_PATH_BYTES",
     "PROBLEM",
     "SOCKET",
     "SYMLINK",
+    "TIMES_NS",
     "Extra",
     "Node",
     "clamp_ns",
@@ -42,8 +45,17 @@ PROBLEM: Final = 8
 """Something that should be here and could not be read; ``extra.problem`` says why."""
 
 MAX_PATH_BYTES: Final = 65_536
+MAX_LABELS_BYTES: Final = 65_536
+"""Of ``version`` and ``meta`` of one entry together."""
+TIMES_NS: Final = range(-(1 << 63), 1 << 64)
+"""What an integer of the format holds: from 1677 to 2554."""
 _UNSAFE: Final = re.compile(rb"\0|\A/|//|/\Z|(?:\A|/)\.\.?(?:/|\Z)")
 """A NUL, an empty part, or one that is "." or ".."."""
+
+
+def clamp_ns(time_ns: int) -> int:
+    """Give *time_ns*, or the nearest time that an integer of the format holds."""
+    return min(max(time_ns, TIMES_NS[0]), TIMES_NS[-1])
 
 
 class Extra(Struct, omit_defaults=True, forbid_unknown_fields=True):

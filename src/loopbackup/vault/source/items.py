@@ -10,7 +10,15 @@ from attrs import field, frozen
 
 from ...errors import InputError
 from ...terms import Subject, SubjectKey, subject_key
-from ..format.entries import ITEM, Extra, Node, is_safe_path, tree_order
+from ..format.entries import (
+    ITEM,
+    MAX_LABELS_BYTES,
+    TIMES_NS,
+    Extra,
+    Node,
+    is_safe_path,
+    tree_order,
+)
 from .base import Found, Reader, ScanProblem
 from .streams import BufferReader, StreamReader, foreign_errors
 from .subjects import SubjectRule, as_subjects
@@ -26,8 +34,6 @@ MAX_VERSION_BYTES: Final = 4096
 OPEN_FILE_BYTES: Final = 256 << 10
 """An open file counts as so many bytes: descriptors run out before memory does."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMES_NS: Final = range(-(1 << 63), 1 << 64)
-"""What an integer of the format holds: from 1677 to 2554."""
 
 
 def time_ns(moment: datetime) -> int:
@@ -58,6 +64,16 @@ def _check_text(what: str, value: object) -> None:
         raise InputError(f"{what} of an item contains surrogates, which are no text") from exc
 
 
+def _check_labels_size(version: str | None, meta: Mapping[str, str]) -> None:
+    texts = [version or "", *meta, *meta.values()]
+    size_bytes = sum(len(text.encode()) for text in texts)
+    if size_bytes > MAX_LABELS_BYTES:
+        raise InputError(
+            f"version and meta of an item have {size_bytes:,} bytes, and "
+            f"{MAX_LABELS_BYTES:,} at most; put what is longer into its data"
+        )
+
+
 def _copy_meta(meta: Mapping[str, str]) -> Mapping[str, str]:
     if not isinstance(meta, Mapping):
         raise InputError(f"meta of an item maps text to text, and is no {type(meta).__name__}")
@@ -86,11 +102,12 @@ class Item:
             ``data`` is not looked at.
         modified_at: Aware time of the last change, between the years 1678 and
             2554; None where it is not known.
-        meta: Whatever belongs to it; small texts.
+        meta: Whatever belongs to it; small texts: with the version 65,536
+            bytes of UTF-8 at most, keys included.
 
     Raises:
-        InputError: An unsafe path, a naive time, an empty version, or a value
-            of the wrong type.
+        InputError: An unsafe path, a naive time, an empty version, a value of
+            the wrong type, or too much in version and meta.
 
     >>> Item("mail/7", data=b"Dear user-42", version="3", subject=("acme", "42")).raw_path
     b'mail/7'
@@ -117,11 +134,12 @@ class Item:
                 raise InputError(f"the version of an item has at most {MAX_VERSION_BYTES:,} bytes")
             if not self.version:
                 raise InputError("an empty version would make every later content count as known")
+        _check_labels_size(self.version, self.meta)
         moment: object = self.modified_at
         if moment is not None:
             if not isinstance(moment, datetime) or moment.utcoffset() is None:
                 raise InputError("modified_at of an item is a datetime with a time zone")
-            if time_ns(moment) not in _TIMES_NS:
+            if time_ns(moment) not in TIMES_NS:
                 raise InputError(
                     "modified_at of an item lies between 1678 and 2554; leave it out "
                     "where the time is not known"
@@ -146,10 +164,10 @@ def _held_bytes(data: Content) -> int:
 
 class ItemSource:
     """
-    Back up items as *items* yields them.
+    Back up items as *items* yields them; a run reads some thousands ahead.
 
-    A run reads some thousands of items ahead before it looks at the content of
-    the first: ``data`` has to stay good until then.
+    What those hold counts: no more than 16 MiB of content is held, and
+    functions and files are opened one by one, after later items were asked for.
 
     What iterating raises goes through: a backup of half a generator would be
     taken for the whole. What ``data`` raises costs that item only.

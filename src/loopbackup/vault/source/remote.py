@@ -11,7 +11,16 @@ from attrs import define
 
 from ...errors import InputError
 from ...terms import SubjectKey
-from ..format.entries import DIRECTORY, ITEM, Extra, Node, clamp_ns, is_safe_path
+from ..format.entries import (
+    DIRECTORY,
+    ITEM,
+    MAX_LABELS_BYTES,
+    TIMES_NS,
+    Extra,
+    Node,
+    clamp_ns,
+    is_safe_path,
+)
 from ..store.registry import redact_url
 from .base import Found, Reader, ScanProblem
 from .items import time_ns
@@ -88,6 +97,7 @@ class RemoteSource:
             self._info = self._look(self._root)
         except (OSError, ImportError) as exc:
             raise InputError(f"the source cannot be opened: {reason_of(exc)}") from exc
+        self._closed = False
         self._is_folder = url.endswith("/") or self._info["type"] == "directory"
 
     def scan(self) -> Iterator[Found | ScanProblem]:
@@ -143,15 +153,22 @@ class RemoteSource:
         if not is_dir and info["type"] != "file":
             return ScanProblem(path, "unknown_kind", "neither file nor folder", subject)
         version = None if is_dir else _version(info)
+        mtime_ns = _mtime_ns(info)
         node = Node(
             path=path,
             kind=DIRECTORY if is_dir else ITEM,
             mode=0o700 if is_dir else 0,
-            mtime_ns=_mtime_ns(info),
+            mtime_ns=clamp_ns(mtime_ns),
             size=0 if is_dir else info.get("size") or 0,
             extra=Extra(version=version) if version else None,
         )
-        return Found(node, subject, "version" if version else None, info, missing)
+        found = Found(node, subject, "version" if version else None, info, missing)
+        if mtime_ns not in TIMES_NS:
+            node.extra = node.extra or Extra()
+            node.extra.problem = "time"
+            message = "its time lies outside 1677 to 2554, and the nearest of these is stored"
+            found.problem = ScanProblem(path, "time", message, subject, in_tree=True)
+        return found
 
     def _enter(self, stack: list[_Level], found: Found) -> Iterator[Found | ScanProblem]:
         """Enter a folder and yield it, unless something in it has to be selected first."""
@@ -214,8 +231,8 @@ class RemoteSource:
             return dict(self._fs.info(place))
 
     def close(self) -> None:
-        """Close archives; connections end with the file system."""
-        close = getattr(self._fs, "close", None)
+        """Close archives, once; connections end with the file system."""
+        close, self._closed = None if self._closed else getattr(self._fs, "close", None), True
         if callable(close):
             close()
 
@@ -234,7 +251,9 @@ def _encode(name: str) -> bytes:
 def _version(info: _Info) -> str | None:
     for key in _VERSIONS:
         if info.get(key):
-            return f"{key} {info[key]}".encode("utf-8", "backslashreplace").decode()
+            raw = f"{key} {info[key]}".encode("utf-8", "backslashreplace")
+            # One that is too long to be kept proves nothing: the file is read each time.
+            return raw.decode() if len(raw) <= MAX_LABELS_BYTES else None
     return None
 
 
@@ -252,7 +271,7 @@ def _mtime_ns(info: _Info) -> int:
             except ValueError:
                 continue
         if isinstance(value, datetime):
-            return clamp_ns(time_ns(value if value.tzinfo else value.replace(tzinfo=UTC)))
+            return time_ns(value if value.tzinfo else value.replace(tzinfo=UTC))
         if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-            return clamp_ns(round(value * 1_000_000) * 1000)
+            return round(value * 1_000_000) * 1000
     return 0

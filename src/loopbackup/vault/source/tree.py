@@ -23,6 +23,7 @@ from ..format.entries import (
     MAX_PATH_BYTES,
     SOCKET,
     SYMLINK,
+    TIMES_NS,
     Extra,
     Node,
     clamp_ns,
@@ -226,6 +227,8 @@ class TreeSource:
         )
         subject, missing = self._subjects.resolve(path, folder.subject, is_dir=is_dir)
         found = Found(node, subject, "stat", folder, missing)
+        if status.st_mtime_ns not in TIMES_NS or status.st_ctime_ns not in TIMES_NS:
+            _clamp_times(found)
         if is_dir:
             self._links.meet(status.st_dev)
         elif kind != FILE or status.st_nlink > 1:
@@ -238,9 +241,11 @@ class TreeSource:
         """Add what plain files do not have, and what has no descriptor to ask later."""
         node = found.node
         if node.kind == SYMLINK:
-            node.extra = Extra(target=os.readlink(name, dir_fd=folder.fd))
+            node.extra = node.extra or Extra()
+            node.extra.target = os.readlink(name, dir_fd=folder.fd)
         elif node.kind in (CHAR, BLOCK):
-            node.extra = Extra(rdev=status.st_rdev)
+            node.extra = node.extra or Extra()
+            node.extra.rdev = status.st_rdev
         if status.st_nlink > 1:
             node.extra = node.extra or Extra()
             node.extra.link, found.links = self._links.number(status), status.st_nlink
@@ -352,6 +357,14 @@ class TreeSource:
         """Close what the scan holds open."""
         if self._stack is not None:
             self._stack.close()
+
+
+def _clamp_times(found: Found) -> None:
+    node = found.node
+    node.mtime_ns, node.ctime_ns = clamp_ns(node.mtime_ns), clamp_ns(node.ctime_ns)
+    node.extra = Extra(problem="time")
+    message = "its time lies outside 1677 to 2554, and the nearest of these is stored"
+    found.problem = ScanProblem(node.path, "time", message, found.subject, in_tree=True)
 
 
 def _add_xattrs(found: Found, place: int | bytes) -> None:

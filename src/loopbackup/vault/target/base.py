@@ -169,6 +169,12 @@ class Target(Planner, Protocol):
         """Give the folders that were made on the way to others, in tree order."""
         ...
 
-    def finish(self) -> list[Problem]:
-        """Set what has to come last, such as the times of folders."""
+    def finish(self, *, early: bool = False) -> list[Problem]:
+        """
+        Set what has to come last, such as the times of folders.
+
+        Args:
+            early: The restore has ended before its time; another may go on,
+                and has to be able to write into the folders.
+        """
         ...

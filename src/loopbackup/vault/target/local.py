@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final, get_args
 
+from msgspec.structs import replace
+
 from ...errors import InputError, LoopbackupError
 from ...terms import Problem
 from ..format.entries import DIRECTORY, FILE, ITEM, Node, tree_order
@@ -19,14 +21,14 @@ from .content import write_content
 from .folders import Folders
 from .kinds import Leaf, check_local, is_same, make_special
 from .links import LinkGroups, link_number
-from .publish import NO_LINKS, rename_new
+from .names import NO_LINKS, rename_new
 
 __all__ = ["LocalTarget"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What has become a named pipe would block for ever without O_NONBLOCK.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-# Besides: the other name lies on another disk, or is gone by now.
+# No links there, or the other name lies on another disk, or is gone by now.
 _NO_SECOND_NAME: Final = NO_LINKS | {errno.EXDEV, errno.EACCES, errno.ENOENT}
 _KIND_OF: Final = {
     errno.ENOSPC: "full",
@@ -106,8 +108,7 @@ class LocalTarget:
     def _look(self, node: Node) -> Answer:
         folder, _, name = node.path.rpartition(b"/")
         if folder in self._folders.made and node.path not in self._folders.made:
-            # A folder that this restore has made is empty but for what it puts there; should
-            # somebody else be faster, giving the entry its name says so.
+            # Most likely nothing stands there; what does is met when the entry gets its name.
             return self._renew(node)
         with self._folders.lend(folder, make=False) as fd:
             there = os.lstat(name, dir_fd=fd)
@@ -321,12 +322,14 @@ class LocalTarget:
         """Give the folders that were made on the way to others, in tree order."""
         return sorted(self._folders.unnamed, key=tree_order)
 
-    def finish(self) -> list[Problem]:
-        """Set the metadata of folders, and sum up what was lost."""
+    def finish(self, *, early: bool = False) -> list[Problem]:
+        """Set the metadata of folders, as :meth:`Target.finish` says; sum up what was lost."""
         problems = []
         # The deepest first: a folder may forbid to enter it from now on.
         for path in sorted(self._unfinished, key=tree_order, reverse=True):
             node = self._unfinished.pop(path)
+            if early:
+                node = replace(node, mode=node.mode | stat.S_IRWXU)
             above = path.rpartition(b"/")[0]
             fresh = path in self._folders.made and not self._folders.inherits(above)
             try:

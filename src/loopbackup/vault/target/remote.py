@@ -204,7 +204,7 @@ class RemoteTarget:
         """Give none: folders have no metadata there."""
         return []
 
-    def finish(self) -> list[Problem]:
+    def finish(self, *, early: bool = False) -> list[Problem]:
         """Write the side file, if there is something to say, and say so."""
         described = self._side.described
         if not described:

@@ -89,6 +89,8 @@ def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
         StoreError: The store failed; what was uploaded is reused by the next run.
         ConflictError: A concurrent prune took what this run cannot read again.
     """
+    if job.executor is not None and not job.dry_run:
+        _check_threads(job.executor)
     facts = Facts(actor=job.actor, name=job.name, tags=dict(job.tags), category=job.category)
     session.begin(Action.BACKUP, job.actor, facts)
     snapshot = _snapshot_id(session, job.idempotency_key)
@@ -96,6 +98,20 @@ def run_backup(session: Session, job: BackupJob, reporter: Reporter) -> Done:
     if known is not None:
         return Done(describe(session, known), ())
     return _Run(session, job, snapshot, reporter).go()
+
+
+def _check_threads(executor: Executor) -> None:
+    """Refuse an executor of processes: a run's buffers, locks and keys are in this one."""
+    from pickle import PicklingError
+
+    ran = []
+    try:
+        # What cannot be pickled fails in most of them; what can runs elsewhere, and is not seen.
+        executor.submit(lambda: ran.append(True)).result()
+    except (PicklingError, TypeError, AttributeError) as exc:
+        raise InputError("executor works in other processes; give one of threads") from exc
+    if not ran:
+        raise InputError("executor works in other processes; give one of threads")
 
 
 def _snapshot_id(session: Session, key: str | None) -> bytes:

@@ -334,10 +334,14 @@ class Collector:
     def _write(self, domain: Domain, node: Node) -> None:
         encoded = _encoder.encode(node)
         if self._sorter is None:
-            if not self._writer(domain).add(node.path, encoded, node.size):
-                self._problem("duplicate", "an entry of the same path came earlier", node.path)
+            self._add(self._writer(domain), node.path, encoded, node.size)
             return
         self._sorter.add(domain.id, tree_order(node.path), encoded, node.size)
+
+    def _add(self, writer: StreamWriter, path: bytes, encoded: bytes, size: int) -> None:
+        """Append an entry; of two with one path the first counts."""
+        if not writer.add(path, encoded, size):
+            self._problem("duplicate", "an item of the same path came earlier", path)
 
     def _writer(self, domain: Domain) -> StreamWriter:
         writer = self._writers.get(domain.id)
@@ -346,25 +350,22 @@ class Collector:
         return writer
 
     def _drain_sorter(self) -> None:
-        """Write streams domain by domain; of two entries with one path the first counts."""
+        """Write streams domain by domain."""
         if self._sorter is None:
             return
-        last = (b"", b"")
+        last = b""
         writer = None
         for domain_id, key, _arrival, encoded, size in self._sorter:
             path = key.replace(b"\0", b"/")
-            if (domain_id, key) == last:
-                self._problem("duplicate", "an item of the same path came earlier", path)
-                continue
-            if writer is None or domain_id != last[0]:
+            if writer is None or domain_id != last:
                 if writer is not None:
                     self.table.add(writer.finish())
                 domain = self._imagined_ids.get(domain_id)
                 if domain is None:
                     domain = self._session.keyring.by_id(domain_id)
                 writer = StreamWriter(domain, self._upload)
-            writer.add(path, encoded, size)
-            last = (domain_id, key)
+            self._add(writer, path, encoded, size)
+            last = domain_id
         if writer is not None:
             self.table.add(writer.finish())
 

@@ -203,9 +203,8 @@ class _Run:
     _large: _Batch = field(factory=_Batch)
     _stopped: bool = False
     """To go on is pointless; workers look at it as well."""
-    _paths: set[bytes] = field(factory=set)
-    _several: bool = field(init=False)
-    """The snapshot has more than one domain, so that paths may come twice."""
+    _paths: dict[bytes, bytes] = field(factory=dict)
+    """By a hash of the path: the id of the domain that has restored it."""
     _lock: threading.Lock = field(factory=threading.Lock)
     _flowed: int = 0
     """Bytes that workers have handed to the target."""
@@ -236,22 +235,22 @@ class _Run:
             self._describe_folders(target, selection)
             self.result.problems += target.finish()
         except BaseException:
-            # What stands there should be as it is to be, as far as it has come.
-            self._drain()
+            self._stop_workers()
+            # What stands there shall be as far as it can, and another restore can go on.
             with suppress(Exception):
-                target.finish()
+                target.finish(early=True)
             raise
         finally:
             target.close()
 
-    def _drain(self) -> None:
-        """Wait for what workers are at; the rest is given up."""
+    def _stop_workers(self) -> None:
+        """Leave what has not begun, and wait for what runs."""
+        self._stopped = True
         for future, _ in self._pending:
             future.cancel()
         for future, _ in self._pending:
             if not future.cancelled():
                 future.exception()
-        self._pending.clear()
 
     def _selection(self) -> Selection:
         job = self.job
@@ -280,12 +279,14 @@ class _Run:
         """
         Report a path that another subject of this snapshot has restored already.
 
-        Cost: about 80 bytes an entry, in snapshots of more than one domain.
+        Cost: about 100 bytes an entry, in snapshots of more than one subject.
         """
-        if not self._several:
+        record = self.job.snapshot.record
+        if not record.domains_list and len(record.domains) <= 16:
             return
         key = blake3(node.path).digest(16)
-        if key in self._paths:
+        first = self._paths.setdefault(key, domain.id)
+        if first != domain.id:
             raise NotRestored(
                 Problem(
                     "same_path",
@@ -293,7 +294,6 @@ class _Run:
                     node.path,
                 )
             )
-        self._paths.add(key)
 
     def _walk(self, target: Target, selection: Iterable[tuple[Domain, Node]]) -> None:
         last: Domain | None = None
@@ -410,6 +410,7 @@ class _Run:
         is_plain = len(node.chunks) == 32 and not is_listed and not link_number(node)
         if is_plain and self.job.overwrite != "changed":
             # Most files are one chunk; a generator and its closing cost as much as the chunk.
+            # A second name of a file may need no content, which a generator fetches when asked.
             piece = self.session.reader.read(domain, node.chunks)
             self._count(len(piece))
             return target.write(node, (piece,))
