@@ -503,5 +503,6 @@ def test_content_of_a_hard_link_is_fetched_once(tmp_path: Path) -> None:
         reader.read = count  # type: ignore[method-assign]
         vault.restore(snapshot, target)
 
-    assert ids and len(ids) == len(set(ids))
+    assert ids
+    assert len(ids) == len(set(ids))
     assert {path.stat().st_nlink for path in target.iterdir()} == {41}

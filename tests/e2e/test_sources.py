@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
@@ -477,28 +476,6 @@ def test_diff_tells_what_changed() -> None:
         assert [e.path for e in diff.removed] == ["c"]
         assert [e.path for e in diff.changed] == ["b"]
         assert not new.diff(new)
-
-
-@pytest.mark.parametrize("seconds", [99_999_999_999, -99_999_999_999])
-def test_time_that_64_bits_cannot_hold_ends_no_backup(tmp_path: Path, seconds: int) -> None:
-    """The nearest that an entry can have is kept; file systems know stranger years than we do."""
-    (tmp_path / "far").write_bytes(b"x")
-    try:
-        os.utime(tmp_path / "far", (seconds, seconds))
-    except OverflowError:
-        pytest.fail("the test cannot set such a time")
-
-    with new_vault() as vault:
-        snapshot = vault.backup(tmp_path, name="n")
-
-        assert snapshot.open("far").read() == b"x"
-
-
-@pytest.mark.parametrize("more", [{"meta": {"k": "x" * 70_000}}, {"version": "v" * 5000}])
-def test_item_with_too_much_beside_its_content_is_refused(more: dict[str, Any]) -> None:
-    """Entries are read by the hundred, so each has a bound."""
-    with pytest.raises(InputError, match="at most"):
-        lb.Item("a", data=b"x", **more)
 
 
 def test_second_item_of_a_path_is_told_where_items_come_in_order() -> None:

@@ -16,7 +16,7 @@ from loopbackup.vault.content.segment import SegmentReader, read_front
 from loopbackup.vault.content.upload import Upload, Uploaded
 from loopbackup.vault.format import names
 from loopbackup.vault.format import record as rec
-from loopbackup.vault.format.pack import CONTENT_KINDS, MAX_PLAIN_BYTES, STORED, ZSTD, PackDirectory
+from loopbackup.vault.format.pack import CONTENT_KINDS, STORED, ZSTD, PackDirectory
 from loopbackup.vault.keys.domains import Domain
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.ledger.state import Front, join_fronts, join_names
@@ -396,10 +396,3 @@ def test_segment_of_a_single_pack_lists_its_domains(session: Session) -> None:
     )
 
     assert set(reader.domains()) == {one.id, two.id}
-
-
-def test_content_that_no_reader_would_take_is_refused(session: Session) -> None:
-    """What a pack's directory would have to refuse must not get into one."""
-    upload, domain = new_upload(session), session.keyring.none
-    with pytest.raises(lb.errors.InputError, match="too long"):
-        upload.put(domain, bytes(32), bytes(MAX_PLAIN_BYTES + 1))

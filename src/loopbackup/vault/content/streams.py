@@ -67,7 +67,6 @@ class StreamWriter:
         self._parts: list[bytes] = []
         self._size = 0
         self._first = b""
-        self._last = b""
         self._chunks: list[bytes] = []
         self._firsts: list[bytes] = []
         self._list_bytes = 0

@@ -105,11 +105,6 @@ class Node(Struct, array_like=True, forbid_unknown_fields=True):
         return [self.chunks[at : at + 32] for at in range(0, len(self.chunks), 32)]
 
 
-def clamp_ns(time_ns: int) -> int:
-    """Give the nearest time that an entry can have: file systems know years that 64 bits do not."""
-    return max(-(2**63), min(time_ns, 2**63 - 1))
-
-
 def tree_order(path: bytes) -> bytes:
     """Give the sort key of tree order: "/" sorts before every other byte."""
     return path.replace(b"/", b"\0")

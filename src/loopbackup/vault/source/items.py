@@ -28,9 +28,6 @@ __all__ = ["Bytes", "Item", "ItemSource", "time_ns"]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 Content: TypeAlias = Bytes | BinaryIO | Callable[[], Bytes | BinaryIO]
 
-MAX_META_BYTES: Final = 64 << 10
-"""Entries are read by the hundred: what does not fit belongs into the content."""
-MAX_VERSION_BYTES: Final = 4096
 OPEN_FILE_BYTES: Final = 256 << 10
 """An open file counts as so many bytes: descriptors run out before memory does."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,9 +77,6 @@ def _copy_meta(meta: Mapping[str, str]) -> Mapping[str, str]:
     for key, value in meta.items():
         _check_text("a key in meta", key)
         _check_text("a value in meta", value)
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
-    if size > MAX_META_BYTES:
-        raise InputError(f"meta of an item has at most {MAX_META_BYTES:,} bytes, not {size:,}")
     return dict(meta)
 
 
@@ -130,8 +124,6 @@ class Item:
         object.__setattr__(self, "subject_key", key)
         if self.version is not None:
             _check_text("the version", self.version)
-            if len(self.version.encode()) > MAX_VERSION_BYTES:
-                raise InputError(f"the version of an item has at most {MAX_VERSION_BYTES:,} bytes")
             if not self.version:
                 raise InputError("an empty version would make every later content count as known")
         _check_labels_size(self.version, self.meta)

@@ -220,8 +220,8 @@ class TreeSource:
             status.st_gid,
             self._user(status.st_uid),
             self._group(status.st_gid),
-            clamp_ns(status.st_mtime_ns),
-            clamp_ns(status.st_ctime_ns),
+            status.st_mtime_ns,
+            status.st_ctime_ns,
             status.st_ino,
             status.st_size if kind == FILE else 0,
         )

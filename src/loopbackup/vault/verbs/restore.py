@@ -210,10 +210,6 @@ class _Run:
     """Bytes that workers have handed to the target."""
     _told: int = 0
 
-    def __attrs_post_init__(self) -> None:
-        record = self.job.snapshot.record
-        self._several = len(record.domains) > 16 or bool(record.domains_list)
-
     def plan(self) -> None:
         """Count what would be done, touching nothing."""
         job = self.job
@@ -264,7 +260,7 @@ class _Run:
     def _answer(self, planner: Planner, domain: Domain, node: Node) -> Answer:
         """Ask what is to be done with an entry, and count that; "skip" if it cannot be."""
         try:
-            self._refuse_twin(node)
+            self._refuse_twin(domain, node)
             answer = planner.prepare(node)
         except NotRestored as exc:
             self._failed(exc.problem)
@@ -275,7 +271,7 @@ class _Run:
             self.result.files += answer in ("write", "link")
         return answer
 
-    def _refuse_twin(self, node: Node) -> None:
+    def _refuse_twin(self, domain: Domain, node: Node) -> None:
         """
         Report a path that another subject of this snapshot has restored already.
 
