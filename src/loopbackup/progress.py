@@ -150,7 +150,9 @@ class Reporter:
     def __init__(
         self, verb: str, show: ProgressLike = None, cancel: CancelLike | None = None
     ) -> None:
-        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+        given: object = cancel
+        fits = not isinstance(given, type) and callable(getattr(given, "is_set", None))
+        if cancel is not None and not fits:
             raise InputError("cancel is a loopbackup.Cancel or a threading.Event")
         self._verb = verb
         self._view = _view_of(show)

@@ -231,3 +231,19 @@ def test_reader_completes_no_creation(read_only: bool) -> None:
         assert vault.snapshots() == []
 
     assert (names.record_name(0) in {entry.key for entry in store.list("")}) is not read_only
+
+
+def test_folder_in_the_place_of_the_next_record_is_damage(tmp_path: Path) -> None:
+    """The disk calls the name taken and has no object there; nothing is overwritten."""
+    key = lb.KeyFile.generate(tmp_path / "key")
+    with lb.Vault.create(tmp_path / "vault", key, state_dir=None) as vault:
+        place = tmp_path / "vault" / names.record_name(len(vault.ledger))
+        place.mkdir(parents=True)
+
+        with pytest.raises(DamagedData) as caught:
+            vault.backup([lb.Item("a", data=b"1")], name="n")
+
+        assert caught.value.kind == "unreadable"
+        place.rmdir()
+        vault.backup([lb.Item("a", data=b"1")], name="n")
+        assert vault.check(data=True).ok

@@ -16,6 +16,7 @@ import fsspec
 import pytest
 from tests.e2e.planted import commit_nodes
 from tests.e2e.support import items, new_vault, noise, reopen
+from tests.rights import folder_for_all, unprivileged
 
 import loopbackup as lb
 from loopbackup.errors import IncompleteRestore, InputError
@@ -506,3 +507,23 @@ def test_content_of_a_hard_link_is_fetched_once(tmp_path: Path) -> None:
     assert ids
     assert len(ids) == len(set(ids))
     assert {path.stat().st_nlink for path in target.iterdir()} == {41}
+
+
+@pytest.mark.parametrize("overwrite", ["never", "always"])
+def test_folder_of_ones_own_that_forbids_writing_is_completed(overwrite: Any) -> None:
+    """As a user without rights, who restored a part of it before; its permissions stay."""
+    with folder_for_all() as place, unprivileged():
+        folder = place / "source/d"
+        folder.mkdir(parents=True)
+        for name in ("a", "b"):
+            (folder / name).write_text(name)
+        os.mkdir(folder / "sub")
+        folder.chmod(0o555)
+        with new_vault() as vault:
+            snapshot = vault.backup(place / "source", name="n")
+            vault.restore(snapshot, place / "target", include=["d/a"])
+            vault.restore(snapshot, place / "target", overwrite=overwrite)
+
+        restored = place / "target/d"
+        assert sorted(path.name for path in restored.iterdir()) == ["a", "b", "sub"]
+        assert stat.S_IMODE(restored.stat().st_mode) == 0o555

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -408,3 +408,43 @@ def test_a_key_file_is_made_where_one_can_be(tmp_path: Path) -> None:
     """A folder that is not there is the caller's mistake."""
     refused(lambda: lb.KeyFile.generate(tmp_path / "missing" / "key"), match="No such file")
     refused(lb.Passphrase.from_command, match="command")
+
+
+WRONG: list[Callable[[Any], object]] = [
+    lambda vault: vault.backup([lb.Item("a", data=b"")], name="n", include=None),
+    lambda vault: vault.backup([lb.Item("a", data=b"")], name="n", source_options=5),
+    lambda vault: vault.backup([lb.Item("a", data=b"")], name="n", source_options="x"),
+    lambda vault: vault.backup(SURROGATE, name="n"),
+    lambda vault: vault.backup("file:x", name="n"),
+    lambda vault: vault.restore("latest", "memory://x", target_options=5),
+    lambda vault: vault.restore("latest", SURROGATE),
+    lambda vault: vault.restore("latest", b"a\0b"),
+    lambda vault: vault.restore(None, "x"),
+    lambda vault: vault.restore(vault, "x"),
+    lambda vault: vault.restore("latest", "x", cancel=lb.Cancel),
+    lambda vault: vault.forget(None, reason="test"),
+    lambda vault: vault.snapshots(tags=5),
+    lambda _: lb.subject_from_path(None),  # type: ignore[arg-type]
+    lambda _: lb.KeyFile(None),  # type: ignore[arg-type]
+    lambda _: lb.Passphrase.from_file(5),  # type: ignore[arg-type]
+    lambda _: lb.Passphrase.from_env(None),  # type: ignore[arg-type]
+    lambda _: lb.Passphrase.from_env(SURROGATE),
+    lambda _: lb.Vault.create("memory://x", lb.Passphrase("p"), single_writer="yes"),  # type: ignore[arg-type]
+    lambda _: lb.Vault.open(SURROGATE, lb.Passphrase("p")),
+]
+
+
+@pytest.mark.parametrize("call", WRONG, ids=map(str, range(len(WRONG))))
+def test_argument_of_the_wrong_kind_is_refused(
+    vault: lb.Vault, call: Callable[[lb.Vault], object]
+) -> None:
+    """Before anything is read or written."""
+    refused(lambda: call(vault))
+
+
+def test_times_at_the_ends_of_the_calendar_select_snapshots(vault: lb.Vault) -> None:
+    """Also where the same moment in UTC lies beyond them."""
+    east = timezone(timedelta(hours=23))
+
+    assert len(vault.snapshots(since=datetime.min.replace(tzinfo=east))) == 1
+    assert vault.snapshots(until=datetime.min.replace(tzinfo=east)) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..context import current_actor
@@ -43,6 +43,8 @@ class Looking:
     ) -> list[Snapshot]:
         """List live snapshots, newest first; *since* and *until* are aware and inclusive."""
         self._session.begin(Action.READ, self._actor)
+        if tags is not None and not isinstance(tags, Mapping):
+            raise InputError('tags map text to text: {"host": "db1"}')
         wanted = (tags or {}).items()
         return [
             snapshot
@@ -173,7 +175,7 @@ class Looking:
 def _aware(moment: datetime) -> datetime:
     if getattr(moment, "tzinfo", None) is None:
         raise InputError("a time needs a zone: datetime(..., tzinfo=UTC)")
-    return moment.astimezone(UTC)
+    return moment
 
 
 def _is_text(ref: object) -> bool:

@@ -125,22 +125,26 @@ class Passphrase:
     @classmethod
     def from_env(cls, name: str) -> Self:
         """Read it from an environment variable."""
-        secret = os.environ.get(name)
+        try:
+            secret = os.environ.get(name)
+        except (TypeError, ValueError):
+            raise InputError("the name of an environment variable is text") from None
         if not secret:
-            raise CredentialError(f"the environment variable {name} is not set or empty")
+            raise CredentialError(f"the environment variable {name:.100} is not set or empty")
         return cls(secret)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read it from the first line of a file, as UTF-8 whatever the locale."""
+        path = _path_of(path)
         try:
-            secret = _first_line(Path(path).read_bytes())
-        except OSError as exc:
+            secret = _first_line(path.read_bytes())
+        except (OSError, ValueError) as exc:
             raise CredentialError("the passphrase file cannot be read", path=str(path)) from exc
         if not secret:
             raise CredentialError("the passphrase file is empty", path=str(path))
         made = cls(secret)
-        made._paths = (Path(path).absolute(),)
+        made._paths = (path.absolute(),)
         return made
 
     @classmethod
@@ -185,6 +189,12 @@ class Passphrase:
         return "Passphrase(...)"
 
 
+def _path_of(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"the path of a file is text or a Path, not {type(path).__name__}")
+    return Path(path)
+
+
 _MAGIC = b"loopbackup-key-1 "
 
 
@@ -210,7 +220,7 @@ class KeyFile:
     kind = "keyfile"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = _path_of(path)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -226,14 +236,15 @@ class KeyFile:
             AlreadyExistsError: Something stands there; it is left alone.
             InputError: No file can be made there.
         """
+        path = _path_of(path)
         key = os.urandom(32).hex()
         text = f"loopbackup-key-1 {key} {_checksum(key)}\n"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise AlreadyExistsError("the key file exists already", path=str(path)) from None
-        except OSError as exc:
-            reason = os.strerror(exc.errno or 0)
+        except (OSError, ValueError) as exc:
+            reason = os.strerror(exc.errno or 0) if isinstance(exc, OSError) else "no path"
             raise InputError(f"no key file can be made there: {reason}", path=str(path)) from exc
         with os.fdopen(fd, "w") as file:
             file.write(text)
@@ -256,7 +267,7 @@ class KeyFile:
         try:
             with open(self.path, encoding="ascii") as file:
                 match = _KEYFILE.fullmatch(file.read(KEYFILE_BYTES))
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, ValueError) as exc:
             raise CredentialError("the key file cannot be read", path=str(self.path)) from exc
         if match is None or _checksum(match[1]) != match[2]:
             raise CredentialError("this is no key file, or it is damaged", path=str(self.path))

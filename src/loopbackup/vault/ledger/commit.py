@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from attrs import field, frozen
 
-from ...errors import AlreadyExistsError, InputError, NotFoundError, StoreError
+from ...errors import AlreadyExistsError, DamagedData, InputError, NotFoundError, StoreError
 from ..format import names
 from ..format import record as rec
 from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES
@@ -125,6 +125,7 @@ def create_record(store: StoreSeam, name: str, data: bytes) -> bool:
 
     Raises:
         StoreError: ``kind == "outcome_unknown"`` where the store does not say.
+        DamagedData: Something that is no object has the name.
     """
     import tenacity
 
@@ -141,7 +142,12 @@ def create_record(store: StoreSeam, name: str, data: bytes) -> bool:
                     store.create_once(name, data)
                 except AlreadyExistsError:
                     told = False
-                    return store.get_whole(name, MAX_RECORD_BYTES) == data
+                    try:
+                        return store.get_whole(name, MAX_RECORD_BYTES) == data
+                    except NotFoundError as exc:
+                        # A folder of that name on a disk, say.
+                        text = f"something that is no object lies in the place of {name}"
+                        raise DamagedData(text, kind="unreadable", object=name) from exc
                 except StoreError as exc:
                     if not exc.ambiguous:
                         raise

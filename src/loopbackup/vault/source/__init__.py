@@ -12,7 +12,7 @@ from .items import Item, ItemSource
 from .patterns import Patterns
 from .subjects import SubjectRule, subject_from_path
 from .tree import TreeSource
-from .urls import local_path
+from .urls import check_options, local_path, place_text
 
 __all__ = [
     "Found",
@@ -55,9 +55,10 @@ def open_source(
     Raises:
         InputError: There is no such source, or an argument does not fit it.
     """
+    check_options("source_options", options)
     options = dict(options or {})
     if isinstance(source, (str, bytes, os.PathLike)):
-        text = os.fsdecode(source)
+        text = place_text(source)
         path = local_path(text)
         if path is not None:
             return TreeSource(
@@ -76,7 +77,13 @@ def open_source(
         raise InputError(
             f"a source is a path, a URL or an iterable of items, not {type(source).__name__}"
         )
-    if list(include) or list(exclude):
+    if include != () or exclude != ():
+        from .patterns import Patterns
+
+        chosen = bool(Patterns(include, exclude))
+    else:
+        chosen = False
+    if chosen:
         raise InputError("include and exclude are for paths and URLs; leave items out yourself")
     in_order = bool(options.pop("in_order", False))
     if options:

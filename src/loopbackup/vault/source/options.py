@@ -90,7 +90,10 @@ def _names(given: Any) -> list[Any]:
 def _file_name(name: Any) -> bytes:
     if not isinstance(name, (str, bytes)):
         raise InputError(f"exclude_if_present holds names, not {type(name).__name__}")
-    raw = os.fsencode(name)
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:
+        raise InputError("a name in exclude_if_present is no text") from None
     if raw in (b"", b".", b"..") or b"/" in raw or b"\0" in raw:
         raise InputError("exclude_if_present holds names of files, without a folder")
     return raw

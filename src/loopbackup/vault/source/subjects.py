@@ -140,6 +140,8 @@ def subject_from_path(
     >>> subject_from_path("users/{subject}/**")("users/42/cv.pdf")
     '42'
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"a pattern is text, not {type(pattern).__name__}")
     return PathSubjects(pattern, unmatched)
 
 

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ...errors import InputError
 
-__all__ = ["disk_path", "local_path", "open_file_system"]
+__all__ = ["check_options", "disk_path", "local_path", "open_file_system", "place_text"]
 
 # Chained URLs count: zip://inner::s3://bucket/outer.zip
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 
 _UNCACHED: Final = {"use_listings_cache": False, "skip_instance_cache": True}
+
+
+def place_text(place: object) -> str:
+    """
+    Give the text of a path or URL, whatever bytes it holds.
+
+    Raises:
+        InputError: It is neither, or no file can have such a name.
+    """
+    if not isinstance(place, (str, bytes, os.PathLike)):
+        raise InputError(f"a place is a path or a URL, not {type(place).__name__}")
+    text = os.fsdecode(place)
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InputError("a path contains surrogates, which are no text") from None
+    if b"\0" in raw:
+        raise InputError("a path contains a NUL")
+    return text
+
+
+def check_options(what: str, options: object) -> None:
+    """Refuse options that are no mapping; InputError."""
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"{what} maps names to values, and is no {type(options).__name__}")
 
 
 def local_path(place: str) -> str | None:

@@ -268,6 +268,10 @@ def _path_of(url: str | os.PathLike[str]) -> str:
         path = path[7:]
     if not path or "\0" in path:
         raise InputError("the path of a store is empty or holds a NUL", kind="url")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InputError("the path of a store is no text", kind="url") from None
     return path
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from ...errors import InputError
-from ..source.urls import local_path
+from ..source.urls import check_options, local_path, place_text
 from .base import Answer, Buffer, NotRestored, Overwrite, Planner, Target
 from .content import data_size
 from .local import LocalTarget
@@ -43,7 +43,8 @@ def open_target(
     Raises:
         InputError: It cannot be written to, or an argument does not fit it.
     """
-    text = os.fsdecode(to)
+    check_options("target_options", options)
+    text = place_text(to)
     path = local_path(text)
     if path is None:
         from .remote import RemoteTarget
@@ -71,7 +72,8 @@ def open_plan(
     """
     from .plan import EmptyTarget
 
-    text = os.fsdecode(to)
+    check_options("target_options", options)
+    text = place_text(to)
     path = local_path(text)
     if overwrite in get_args(Overwrite):
         if path is None and "::" in text:

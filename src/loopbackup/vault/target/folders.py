@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from itertools import islice
 from threading import Lock
@@ -57,6 +58,8 @@ class Folders:
         """Paths of the folders that did not stand there before."""
         self.unnamed: set[bytes] = set()
         """Those of them that were only made for what lies in them."""
+        self.opened: dict[bytes, int] = {}
+        """Paths and old permissions of the folders that had to be opened up."""
         self._inheriting: set[bytes] = set()
         if has_default_acl(root_fd):
             self._inheriting.add(b"")
@@ -83,6 +86,30 @@ class Folders:
             handle.users += 1
             self._handles.move_to_end(path)
             return _Lent(handle.fd, handle, self._lock)
+
+    def open_up(self, path: bytes) -> bool:
+        """
+        Let the owner of the folder at *path* write into it, until :meth:`close_up`.
+
+        Returns:
+            False where that is not what is missing.
+        """
+        try:
+            with self.lend(path, make=False) as fd:
+                mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                if mode & stat.S_IRWXU == stat.S_IRWXU:
+                    return False
+                os.fchmod(fd, mode | stat.S_IRWXU)
+        except OSError:
+            return False
+        with self._lock:
+            self.opened.setdefault(path, mode)
+        return True
+
+    def close_up(self, path: bytes) -> None:
+        """Give a folder that was opened up its old permissions."""
+        with self.lend(path, make=False) as fd:
+            os.fchmod(fd, self.opened[path])
 
     def _reach(self, path: bytes, *, make: bool) -> _Handle:
         """Go down from the deepest known folder, remembering each on the way."""

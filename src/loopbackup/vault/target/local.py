@@ -173,14 +173,18 @@ class LocalTarget:
 
     def _make_folder(self, node: Node) -> None:
         above, _, name = node.path.rpartition(b"/")
+
+        def make(fd: int) -> int:
+            try:
+                os.mkdir(name, 0o700, dir_fd=fd)
+                self._folders.made.add(node.path)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode):
+                    raise
+            return 0
+
         try:
-            with self._folders.lend(above) as fd:
-                try:
-                    os.mkdir(name, 0o700, dir_fd=fd)
-                    self._folders.made.add(node.path)
-                except FileExistsError:
-                    if not stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode):
-                        raise
+            self._within(above, make)
         except OSError as exc:
             raise _not_restored(node, exc) from exc
         self._folders.unnamed.discard(node.path)
@@ -212,20 +216,34 @@ class LocalTarget:
     def _put(self, node: Node, build: Callable[[bytes, int], int]) -> int:
         """Link an entry to another of its group, or build it; give the bytes written."""
         folder, _, name = node.path.rpartition(b"/")
+
+        def put(fd: int) -> int:
+            if not link_number(node):
+                return self._build(build, name, fd)
+            with self._links.hold(node):
+                if self._link(node, name, fd):
+                    return 0
+                size = self._build(build, name, fd)
+                self._links.note(node, os.lstat(name, dir_fd=fd))
+                return size
+
         try:
-            with self._folders.lend(folder) as fd:
-                if not link_number(node):
-                    return self._build(build, name, fd)
-                with self._links.hold(node):
-                    if self._link(node, name, fd):
-                        return 0
-                    size = self._build(build, name, fd)
-                    self._links.note(node, os.lstat(name, dir_fd=fd))
-                    return size
+            return self._within(folder, put)
         except LoopbackupError:
             raise
         except OSError as exc:
             raise _not_restored(node, exc) from exc
+
+    def _within(self, folder: bytes, action: Callable[[int], int]) -> int:
+        """Do something in a folder, once more if its owner first has to let himself write there."""
+        try:
+            with self._folders.lend(folder) as fd:
+                return action(fd)
+        except PermissionError:
+            if not self._folders.open_up(folder):
+                raise
+        with self._folders.lend(folder) as fd:
+            return action(fd)
 
     def _build(self, build: Callable[[bytes, int], int], name: bytes, fd: int) -> int:
         """Let *build* make the entry under another name, then give it its own."""
@@ -326,18 +344,26 @@ class LocalTarget:
         """Set the metadata of folders, as :meth:`Target.finish` says; sum up what was lost."""
         problems = []
         # The deepest first: a folder may forbid to enter it from now on.
-        for path in sorted(self._unfinished, key=tree_order, reverse=True):
-            node = self._unfinished.pop(path)
-            if early:
-                node = replace(node, mode=node.mode | stat.S_IRWXU)
-            above = path.rpartition(b"/")[0]
-            fresh = path in self._folders.made and not self._folders.inherits(above)
+        for path in sorted(
+            {*self._unfinished, *self._folders.opened}, key=tree_order, reverse=True
+        ):
+            node = self._unfinished.pop(path, None)
             try:
-                with self._folders.lend(path) as fd:
-                    self._attributes.apply(OpenEntry(fd), node, fresh=fresh)
+                if node is None:
+                    self._folders.close_up(path)
+                else:
+                    self._finish_folder(node, early=early)
             except OSError as exc:
-                problems.append(_not_restored(node, exc).problem)
+                problems.append(_not_restored(node or Node(path, DIRECTORY), exc).problem)
         return problems + self._attributes.problems()
+
+    def _finish_folder(self, node: Node, *, early: bool) -> None:
+        if early:
+            node = replace(node, mode=node.mode | stat.S_IRWXU)
+        above = node.path.rpartition(b"/")[0]
+        fresh = node.path in self._folders.made and not self._folders.inherits(above)
+        with self._folders.lend(node.path) as fd:
+            self._attributes.apply(OpenEntry(fd), node, fresh=fresh)
 
     def close(self) -> None:
         """Close all descriptors."""

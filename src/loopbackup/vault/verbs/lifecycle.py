@@ -102,7 +102,7 @@ def create_vault(
         StoreError: The place may not be written to.
     """
     check_credential(credential)
-    _check_terms(location, grace_s)
+    _check_terms(location, grace_s, single_writer)
     clock = aware_clock(clock)
     authority = Ed25519PrivateKey.generate()
     header = Header(
@@ -134,7 +134,9 @@ def create_vault(
     places.keep(_place(where, seam.store), Pin(header.vault_id, header.authority))
 
 
-def _check_terms(location: object, grace_s: object) -> None:
+def _check_terms(location: object, grace_s: object, single_writer: object) -> None:
+    if not isinstance(single_writer, bool):
+        raise InputError("single_writer is True or False")
     if location is not None:
         check_text("location", location, max_chars=MAX_LOCATION_CHARS)
     if type(grace_s) is not int or not 0 <= grace_s <= MAX_GRACE_S:

@@ -25,7 +25,7 @@ from ..format.entries import FILE, ITEM, Node
 from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
-from ..source.urls import disk_path
+from ..source.urls import disk_path, place_text
 from ..target import (
     Answer,
     NotRestored,
@@ -160,7 +160,7 @@ def _raise_if_incomplete(result: Restored) -> None:
 
 def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int]]) -> None:
     """Refuse to restore into the vault itself: it would overwrite what it reads."""
-    path = disk_path(os.fsdecode(to))
+    path = disk_path(place_text(to))
     if path is None:
         return
     place = Path(path).absolute()
