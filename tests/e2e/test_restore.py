@@ -527,3 +527,25 @@ def test_folder_of_ones_own_that_forbids_writing_is_completed(overwrite: Any) ->
         restored = place / "target/d"
         assert sorted(path.name for path in restored.iterdir()) == ["a", "b", "sub"]
         assert stat.S_IMODE(restored.stat().st_mode) == 0o555
+
+
+def test_target_that_was_made_is_as_the_root_of_the_tree(tmp_path: Path) -> None:
+    """One that stood there stays as it is, and one person's share has no root."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"1")
+    os.setxattr(source, "user.note", b"kept")
+    source.chmod(0o751)
+    os.utime(source, ns=(10**18, 10**18))
+    (tmp_path / "old").mkdir(mode=0o710)
+    with new_vault() as vault:
+        snapshot = vault.backup(source, name="n", subject="user-42")
+        vault.restore(snapshot, tmp_path / "made")
+        vault.restore(snapshot, tmp_path / "old", overwrite="always")
+        vault.restore(snapshot, tmp_path / "share", subject="user-42")
+
+    made = (tmp_path / "made").stat()
+    assert (stat.S_IMODE(made.st_mode), made.st_mtime_ns) == (0o751, 10**18)
+    assert os.getxattr(tmp_path / "made", "user.note") == b"kept"
+    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o710
+    assert stat.S_IMODE((tmp_path / "share").stat().st_mode) == 0o700

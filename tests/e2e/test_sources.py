@@ -23,6 +23,7 @@ from tests.e2e.support import (
     read_snapshot,
     reopen,
 )
+from tests.rights import folder_for_all
 
 import loopbackup as lb
 from loopbackup.errors import IncompleteBackup, IncompleteRestore, InputError, NotFoundError
@@ -164,9 +165,8 @@ def test_vault_in_its_own_source_is_left_out(tmp_path: Path) -> None:
         assert [entry.path for entry in snapshot.ls(recursive=True)] == ["a"]
 
 
-def test_unreadable_files_are_named_and_the_rest_is_stored(tmp_path: Path) -> None:
+def test_unreadable_files_are_named_and_the_rest_is_stored() -> None:
     """As a user who may not read everything."""
-    source = tree(tmp_path / "src", {"good": b"good", "bad": b"bad", "locked/in": b"in"})
     code = """
         import os, sys
         import loopbackup as lb
@@ -183,22 +183,20 @@ def test_unreadable_files_are_named_and_the_rest_is_stored(tmp_path: Path) -> No
                 print(read_snapshot(exc.snapshot))
                 print(exc)
     """
-    (source / "bad").chmod(0)
-    (source / "locked").chmod(0)
-    for path in (source, *source.parents):
-        if path != Path("/") and not path.stat().st_mode & 0o001:
-            path.chmod(path.stat().st_mode | 0o011)
-    source.chmod(0o755)
     root = Path(__file__).parents[2]
-
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(source)],
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
-    )
+    with folder_for_all() as place:
+        source = tree(place / "src", {"good": b"good", "bad": b"bad", "locked/in": b"in"})
+        (source / "bad").chmod(0)
+        (source / "locked").chmod(0)
+        source.chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(source)],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        )
 
     lines = done.stdout.splitlines()
     assert lines[:2] == [

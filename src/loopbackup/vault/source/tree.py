@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ...errors import InputError
 from ...terms import SubjectKey
+from ..format import codec
 from ..format.entries import (
     BLOCK,
     CHAR,
@@ -57,6 +58,9 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE
 # How the kernel names what stands in an open folder to calls that take no descriptor of one.
 _OPEN_FILES: Final = b"/proc/self/fd"
 
+MAX_ROOT_XATTRS_BYTES: Final = 16 << 10
+"""More of the root's own attributes do not fit into a snapshot's description."""
+
 clock_ns: Callable[[], int] = time.time_ns
 """The clock that file systems take the times of files from."""
 
@@ -65,9 +69,9 @@ class TreeSource:
     """
     Back up a folder, or a single file, of this machine.
 
-    Nothing is recorded of the root folder itself but what lies in it. A root
-    that is a symbolic link is followed (a single file then goes by its real
-    name); no other link is.
+    The root folder is no entry of its own; owner, permissions, time and
+    attributes of it stand in ``description["root"]``. A root that is a symbolic
+    link is followed (a single file then goes by its real name); no other link is.
 
     Args:
         path: The root.
@@ -165,12 +169,30 @@ class TreeSource:
         try:
             if name is None:
                 folder.names = self._options.keep(fd, list_folder(fd))
+                self.description["root"] = self._described_root(fd, status)
             else:
                 folder.names = [name]
         except OSError as exc:
             folder.close()
             raise InputError(f"the source cannot be listed: {reason_of(exc)}") from exc
         return folder
+
+    def _described_root(self, fd: int, status: os.stat_result) -> str:
+        """Give the folder itself as an entry without a path, for it is none of the tree's."""
+        node = Node(
+            b"",
+            DIRECTORY,
+            status.st_mode & 0o7777,
+            status.st_uid,
+            status.st_gid,
+            self._user(status.st_uid),
+            self._group(status.st_gid),
+            clamp_ns(status.st_mtime_ns),
+        )
+        xattrs, _ = read_xattrs(fd)
+        if xattrs and sum(map(len, (*xattrs, *xattrs.values()))) <= MAX_ROOT_XATTRS_BYTES:
+            node.extra = Extra(xattrs=xattrs)
+        return codec.encode(node).hex()
 
     def _walk(self, stack: FolderStack, folder: Folder) -> Iterator[Found | ScanProblem]:
         """Yield what comes next in *folder*, up to the next folder, and enter that."""

@@ -165,6 +165,10 @@ class Target(Planner, Protocol):
         """Open the regular file that stands at the place of *node*; -1 if there is none."""
         ...
 
+    def describe_root(self, node: Node) -> None:
+        """Give the target itself the metadata of *node*, which has no path, where it was made."""
+        ...
+
     def unnamed_folders(self) -> list[bytes]:
         """Give the folders that were made on the way to others, in tree order."""
         ...

@@ -70,6 +70,7 @@ class LocalTarget:
             raise InputError('overwrite is "never", "changed" or "always"')
         self._overwrite = overwrite
         try:
+            made = not os.path.lexists(path)
             os.makedirs(path, mode=0o700, exist_ok=True)
             root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as exc:
@@ -77,6 +78,7 @@ class LocalTarget:
             reason = os.strerror(code).lower() if code else "not a path"
             raise InputError(f"cannot restore there: {reason}") from exc
         self._folders = Folders(root)
+        self._made_root = made
         self._unfinished: dict[bytes, Node] = {}
         self._attributes = Attributes()
         self._links = LinkGroups()
@@ -335,6 +337,11 @@ class LocalTarget:
         folder, _, name = node.path.rpartition(b"/")
         with self._folders.lend(folder, make=False) as above:
             return os.open(name, _READ, dir_fd=above)
+
+    def describe_root(self, node: Node) -> None:
+        """Give the target itself the metadata of *node*, if it did not stand there before."""
+        if self._made_root:
+            self._unfinished[b""] = node
 
     def unnamed_folders(self) -> list[bytes]:
         """Give the folders that were made on the way to others, in tree order."""

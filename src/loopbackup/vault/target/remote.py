@@ -200,6 +200,9 @@ class RemoteTarget:
         """Open nothing: what stands there is not compared."""
         return -1
 
+    def describe_root(self, node: Node) -> None:
+        """Do nothing: the target is the host's own."""
+
     def unnamed_folders(self) -> list[bytes]:
         """Give none: folders have no metadata there."""
         return []

@@ -20,8 +20,9 @@ from ...logs import get_logger
 from ...progress import INTERVAL_S, Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
 from ..content.streams import content_ids
+from ..format import codec
 from ..format import record as rec
-from ..format.entries import FILE, ITEM, Node
+from ..format.entries import DIRECTORY, FILE, ITEM, Node
 from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
@@ -229,6 +230,7 @@ class _Run:
             selection = self._selection()
             self._walk(target, selection)
             self._describe_folders(target, selection)
+            self._describe_root(target)
             self.result.problems += target.finish()
         except BaseException:
             self._stop_workers()
@@ -330,6 +332,16 @@ class _Run:
         except DamagedData as exc:
             message = f"the metadata of folders above is lost: {exc}"
             self._failed(Problem("metadata", message, object=exc.context.get("object")))
+
+    def _describe_root(self, target: Target) -> None:
+        """Give the target what the root of the tree had; one person's share has no root."""
+        root = self.job.snapshot.body.source.get("root")
+        if root is None or self.job.subject is not None:
+            return
+        with suppress(DamagedData, ValueError):
+            node = codec.decode(bytes.fromhex(root), Node)
+            if node.kind == DIRECTORY and not node.path:
+                target.describe_root(node)
 
     def _send_all(self, target: Target, domain: Domain, *, only_full: bool = False) -> None:
         """Set workers to the batches that wait."""
