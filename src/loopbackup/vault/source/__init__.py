@@ -80,11 +80,8 @@ def open_source(
     if include != () or exclude != ():
         from .patterns import Patterns
 
-        chosen = bool(Patterns(include, exclude))
-    else:
-        chosen = False
-    if chosen:
-        raise InputError("include and exclude are for paths and URLs; leave items out yourself")
+        if Patterns(include, exclude):
+            raise InputError("include and exclude are for paths and URLs; leave items out yourself")
     in_order = bool(options.pop("in_order", False))
     if options:
         raise InputError("the only option for items is in_order")

@@ -163,11 +163,7 @@ class Claimer:
 
     def _keep(self) -> None:
         while not self._stop.wait(TICK_S):
-            try:
-                self.tick()
-            except LoopbackupError as exc:
-                # The run itself meets it at its commit, if it lasts.
-                get_logger().warning("a run could not be claimed", kind=exc.kind)
+            self.tick()
 
     def tick(self) -> None:
         """Claim what was put since, or say that the run still lives."""
