@@ -13,9 +13,9 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-CHUNKER = src/loopbackup/vault/content/chunker
-CORE = $(CHUNKER)/_jpc.c
-BUILT = $(CHUNKER)/_jpc*.so
+VAULT = src/loopbackup/vault
+CORE = $(VAULT)/content/chunker/_jpc.c $(VAULT)/disk/_disk.c
+BUILT = $(VAULT)/content/chunker/_jpc*.so $(VAULT)/disk/_disk*.so
 
 .PHONY: demo check test bench clean
 

@@ -80,3 +80,15 @@ def no_leaks(process_wide_loop: None) -> Iterator[None]:
         # right test; threads that were told to end get a moment to do so.
         gc.collect()
         time.sleep(0.01)
+
+
+@pytest.fixture
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at, read and write one file after the other, as where no C part was built."""
+    from loopbackup.vault import disk
+    from loopbackup.vault.source import folders
+
+    monkeypatch.setattr(disk, "_c", None)
+    monkeypatch.setattr(disk, "read", None)
+    monkeypatch.setattr(disk, "write", None)
+    monkeypatch.setattr(folders, "LOOK_AHEAD", 1)

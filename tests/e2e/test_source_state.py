@@ -47,13 +47,20 @@ def extra_of(node: Node) -> Extra:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Note which files are opened for their content."""
     seen: list[bytes] = []
-    real = tree_module.TreeSource.open
+    real, real_read = tree_module.TreeSource.open, tree_module.TreeSource.read
 
     def note(self: tree_module.TreeSource, found: Found) -> object:
         seen.append(found.node.path)
         return real(self, found)
 
+    def note_quick(self: tree_module.TreeSource, found: Found) -> bytes | None:
+        data = real_read(self, found)
+        if data is not None:
+            seen.append(found.node.path)
+        return data
+
     monkeypatch.setattr(tree_module.TreeSource, "open", note)
+    monkeypatch.setattr(tree_module.TreeSource, "read", note_quick)
     return seen
 
 
@@ -219,6 +226,7 @@ def test_name_of_another_subject_is_read_for_him(tmp_path: Path, opened: list[by
         assert extra_of(nodes[b"41/a"]).link == extra_of(nodes[b"42/a"]).link != 0
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_file_that_changes_between_two_of_its_names_is_read_twice(tmp_path: Path) -> None:
     """Each name has the content that stood there when it was met."""
     (tmp_path / "a").write_bytes(b"one")
@@ -355,6 +363,7 @@ def test_sparse_file_that_shrinks_at_every_reading_is_marked_and_consistent(
 # ---- files that change
 
 
+@pytest.mark.usefixtures("step_by_step")
 @pytest.mark.parametrize("times", [1, 2])
 def test_file_that_grows_while_it_is_read_is_read_once_more_and_then_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
@@ -382,6 +391,7 @@ def test_file_that_grows_while_it_is_read_is_read_once_more_and_then_marked(
         assert read_snapshot(snapshot)["log"].startswith(b"x" * 1000)
 
 
+@pytest.mark.usefixtures("step_by_step")
 @pytest.mark.parametrize("what", ["link", "pipe"])
 def test_file_that_is_exchanged_between_look_and_open_is_told(tmp_path: Path, what: str) -> None:
     """It is neither followed nor waited for."""

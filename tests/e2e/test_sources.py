@@ -170,6 +170,7 @@ def test_unreadable_files_are_named_and_the_rest_is_stored() -> None:
     code = """
         import os, sys
         import loopbackup as lb
+        import loopbackup.vault.source
         from tests.e2e.support import new_vault, read_snapshot
 
         if os.geteuid() == 0:

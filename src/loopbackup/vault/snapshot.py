@@ -19,7 +19,6 @@ from .entry import Entry, entry_facts, raw_path, to_entry, type_of
 from .folders import Streams, Walked, list_folder, walk_folders
 from .format.entries import DIRECTORY, FILE, ITEM, Node
 from .keys.domains import Domain
-from .source.patterns import Patterns
 from .verbs.look import Described, pick, require_live
 from .verbs.session import Session, to_datetime
 from .verbs.streams import streams_of
@@ -256,6 +255,8 @@ class Snapshot:
 
         Cost: reads all entry streams, of one subject those of the subject.
         """
+        from .source.patterns import Patterns
+
         patterns = Patterns([pattern])
         return (
             to_entry(node, domain)

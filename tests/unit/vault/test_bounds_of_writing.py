@@ -116,13 +116,14 @@ def far_status(path: Path) -> os.stat_result:
     return os.stat_result(status, {"st_mtime_ns": 10**20, "st_ctime_ns": 5, "st_rdev": 0})
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_a_time_beyond_the_format_is_clamped_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The entry is there with the nearest time, a problem says so, and it has not changed."""
     (tmp_path / "a").write_bytes(b"x")
     far = far_status(tmp_path / "a")
-    monkeypatch.setattr("loopbackup.vault.source.tree.os.lstat", lambda *_, **__: far)
+    monkeypatch.setattr("loopbackup.vault.disk.os.lstat", lambda *_, **__: far)
 
     (found,) = TreeSource(tmp_path).scan()
     monkeypatch.setattr("loopbackup.vault.source.files.os.fstat", lambda _: far)

@@ -75,6 +75,7 @@ def test_caches_are_left_out_by_their_signature_only(tmp_path: Path) -> None:
     assert b"cache/big" in plain
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_other_file_systems_are_kept_as_empty_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

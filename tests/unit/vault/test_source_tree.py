@@ -353,6 +353,7 @@ def test_file_that_vanishes_before_it_is_opened_is_an_oserror(tmp_path: Path) ->
     source.close()
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_file_that_vanishes_after_listing_is_reported(tmp_path: Path) -> None:
     """A name that was there and is not any more may have moved: it is told."""
     (tmp_path / "a").touch()
@@ -398,6 +399,7 @@ def test_file_that_is_replaced_is_not_followed_and_does_not_block(
     assert refreshed.value.errno == errno.ESTALE
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_folder_that_is_replaced_by_a_link_is_not_entered(tmp_path: Path) -> None:
     """A link put in the place of a folder leads nowhere."""
     (tmp_path / "other").mkdir()

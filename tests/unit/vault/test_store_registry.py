@@ -36,7 +36,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
             metadata.EntryPoint(scheme, f"{__name__}:PluginStore", registry.ENTRY_POINT_GROUP)
             for scheme in schemes
         )
-        monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+        monkeypatch.setattr(
+            "importlib.metadata.entry_points", lambda group: points.select(group=group)
+        )
         monkeypatch.setitem(sys.modules, __name__, sys.modules[PluginStore.__module__])
 
     return installed

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Final
 
 from ...errors import DamagedData, LoopbackupError, NotFoundError
@@ -41,6 +39,8 @@ class ChunkReader:
         self._lock = threading.Lock()
         self._ranges: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._range_bytes = 0
+        self._fetching: dict[tuple[bytes, int, int], threading.Event] = {}
+        """What threads are at: (pack, start, end)."""
         self._plains: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._plain_bytes = 0
 
@@ -100,24 +100,6 @@ class ChunkReader:
                 kind=exc.kind,
             )
             self._index.distrust(pack)
-
-    def warm(self, domain: Domain, chunk_ids: Iterable[bytes]) -> None:
-        """
-        Open the bundles that chunks lie in, for whoever reads these next.
-
-        What cannot be read is left for that reading to tell.
-        """
-        state = self._log.state
-        seen: set[tuple[bytes, int]] = set()
-        for chunk_id in chunk_ids:
-            place = self._index.find(domain, chunk_id, state)
-            if place is None or place.blob.id == chunk_id:
-                continue
-            key = (place.blob.pack, place.blob.offset)
-            if key not in seen:
-                seen.add(key)
-                with contextlib.suppress(LoopbackupError):
-                    self.read_blob(domain, place.blob)
 
     def read_place(
         self, domain: Domain, chunk_id: bytes, place: Place, kind: str = "data"
@@ -192,28 +174,57 @@ class ChunkReader:
     def _fetch(self, blob: Blob) -> bytes | memoryview:
         first = blob.offset // ALIGN * ALIGN
         end = blob.offset + blob.length
-        with self._lock:
-            for at in (first, first - ALIGN, first - 2 * ALIGN, first - 3 * ALIGN):
-                data = self._ranges.get((blob.pack, at))
-                if data is not None and at + len(data) >= end:
-                    self._ranges.move_to_end((blob.pack, at))
-                    return memoryview(data)[blob.offset - at : end - at]
         # At least four steps: what lies behind is mostly what is read next.
         length = max(-(-(end - first) // ALIGN), 4) * ALIGN
-        data = self._store.get_upto(names.pack_name(blob.pack[1:]), length, start=first)
-        if first + len(data) < end:
-            raise DamagedData(
-                "a pack is shorter than its index says", object=names.pack_name(blob.pack[1:])
-            )
-        with self._lock:
-            old = self._ranges.pop((blob.pack, first), None)
-            self._range_bytes -= len(old) if old is not None else 0
-            self._ranges[blob.pack, first] = data
-            self._range_bytes += len(data)
-            while self._range_bytes > RANGE_CACHE_BYTES:
-                _, gone = self._ranges.popitem(last=False)
-                self._range_bytes -= len(gone)
+        while True:
+            with self._lock:
+                held = self._held(blob.pack, first, end)
+                if held is not None:
+                    at, data = held
+                    return memoryview(data)[blob.offset - at : end - at]
+                coming = self._coming(blob.pack, first, end)
+                if coming is None:
+                    mine = self._fetching[blob.pack, first, first + length] = threading.Event()
+                    break
+            # Another thread is at it: to fetch it twice would cost a request.
+            coming.wait()
+        try:
+            data = self._store.get_upto(names.pack_name(blob.pack[1:]), length, start=first)
+            if first + len(data) < end:
+                raise DamagedData(
+                    "a pack is shorter than its index says", object=names.pack_name(blob.pack[1:])
+                )
+            with self._lock:
+                self._hold(blob.pack, first, data)
+        finally:
+            with self._lock:
+                del self._fetching[blob.pack, first, first + length]
+            mine.set()
         return memoryview(data)[blob.offset - first : end - first]
+
+    def _held(self, pack: bytes, first: int, end: int) -> tuple[int, bytes] | None:
+        """Find a range in memory that has all from *first* to *end*; give its start and bytes."""
+        for at in (first, first - ALIGN, first - 2 * ALIGN, first - 3 * ALIGN):
+            data = self._ranges.get((pack, at))
+            if data is not None and at + len(data) >= end:
+                self._ranges.move_to_end((pack, at))
+                return at, data
+        return None
+
+    def _coming(self, pack: bytes, first: int, end: int) -> threading.Event | None:
+        """Find a range that another thread is fetching and that would have it."""
+        for (of, start, stop), event in self._fetching.items():
+            if of == pack and start <= first and end <= stop:
+                return event
+        return None
+
+    def _hold(self, pack: bytes, first: int, data: bytes) -> None:
+        old = self._ranges.pop((pack, first), None)
+        self._range_bytes += len(data) - (len(old) if old is not None else 0)
+        self._ranges[pack, first] = data
+        while self._range_bytes > RANGE_CACHE_BYTES:
+            _, gone = self._ranges.popitem(last=False)
+            self._range_bytes -= len(gone)
 
 
 def _damage(chunk_id: bytes, failures: list[tuple[Place, LoopbackupError]]) -> DamagedData:

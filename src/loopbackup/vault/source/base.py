@@ -100,6 +100,15 @@ class Source(Protocol):
         """
         ...
 
+    def read(self, found: Found) -> bytes | None:
+        """
+        Give the content of a small file as a whole, where there is a quicker way to it.
+
+        None where there is none, or anything is to be said about the entry;
+        ``open`` says it.
+        """
+        ...
+
     def refresh(self, found: Found) -> Found:
         """
         Look at *found* once more, for a second reading after a change.

@@ -5,18 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from attrs import define
+from attrs import define, field
 
 from ...terms import SubjectKey
+from .. import disk
 from .base import Found
 
 __all__ = ["Folder", "FolderStack", "list_folder", "open_quietly"]
 
 MAX_OPEN_FOLDERS: Final = 64
 """Deeper down, shallower folders are closed and opened again on the way back."""
+LOOK_AHEAD: Final = 256
+"""So many entries are looked at in one go."""
+FRESH_S: Final = 1.0
+"""After so long, spent in folders below, those that are left are looked at again."""
 
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Linux only; elsewhere a backup moves the times of last access.
@@ -57,6 +63,16 @@ class Folder:
     subject: SubjectKey | None = None
     pending: Found | None = None
     """Its own entry, held back until something in it is selected."""
+    _ahead: list[Any] = field(factory=list)
+    """What was found of the last names, in their order."""
+    _looked_at: float = 0.0
+
+    def next(self) -> tuple[bytes, Any]:
+        """Take the next name, with what ``lstat`` says of it, or the OSError that it gives."""
+        if not self._ahead or time.monotonic() - self._looked_at > FRESH_S:
+            self._ahead = disk.look(self.fd, self.names[-LOOK_AHEAD:])
+            self._looked_at = time.monotonic()
+        return self.names.pop(), self._ahead.pop()
 
     def close(self) -> None:
         """Close the descriptor, if it is open."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ...errors import InputError
 from ...terms import SubjectKey
+from .. import disk
 from ..format import codec
 from ..format.entries import (
     BLOCK,
@@ -197,10 +198,11 @@ class TreeSource:
     def _walk(self, stack: FolderStack, folder: Folder) -> Iterator[Found | ScanProblem]:
         """Yield what comes next in *folder*, up to the next folder, and enter that."""
         while folder.names:
-            name = folder.names.pop()
+            name, status = folder.next()
             path = folder.path + name
             try:
-                status = os.lstat(name, dir_fd=folder.fd)
+                if isinstance(status, OSError):
+                    raise status
                 found = self._look(folder, path, name, status)
             except OSError as exc:
                 yield self._lost(path, folder.subject, exc)
@@ -331,6 +333,15 @@ class TreeSource:
 
     def _problem(self, folder: Folder, kind: str, message: str) -> ScanProblem:
         return ScanProblem(folder.path[:-1], kind, message, folder.subject, in_tree=True)
+
+    def read(self, found: Found) -> bytes | None:
+        """Give the content of a plain file as a whole, if it is as the scan saw it."""
+        node = found.node
+        if disk.read is None or node.extra is not None:
+            return None
+        folder: Folder = found.ref
+        name = node.path[len(folder.path) :]
+        return disk.read(folder.fd, name, node.size, node.mtime_ns, node.ctime_ns, node.inode)
 
     def open(self, found: Found) -> FileReader:
         """

@@ -6,11 +6,13 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import InputError
 from .protocol import Store
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["ENTRY_POINT_GROUP", "open_store", "redact_url"]
 
@@ -96,6 +98,9 @@ def _scheme(url: str | os.PathLike[str]) -> str:
 
 
 def _plugin(scheme: str) -> EntryPoint:
+    # Takes as long as opening a vault without a passphrase, and is for plugins only.
+    from importlib.metadata import entry_points
+
     plugins = entry_points(group=ENTRY_POINT_GROUP)
     found = [plugin for plugin in plugins if plugin.name == scheme]
     if len(found) == 1:

@@ -181,7 +181,7 @@ class Attributes:
             return
         xattrs = _xattrs_of(node)
         mode = node.mode & 0o7777
-        if not self._try("owner", handle.chown, *self._owner(node)):
+        if not self._try("owner", handle.chown, *self.owner(node)):
             # A program that runs as its owner must not run as somebody else.
             mode &= ~_SET_IDS
         # Attributes need write permission; access lists do not outlive its change.
@@ -202,14 +202,15 @@ class Attributes:
         """Tell whether an entry that stands there has all that *node* says but times."""
         if node.kind != SYMLINK and stat.S_IMODE(status.st_mode) != node.mode & 0o7777:
             return False
-        if (status.st_uid, status.st_gid) != self._owner(node):
+        if (status.st_uid, status.st_gid) != self.owner(node):
             return False
         try:
             return _read_xattrs(handle) == _xattrs_of(node)
         except OSError:
             return False
 
-    def _owner(self, node: Node) -> tuple[int, int]:
+    def owner(self, node: Node) -> tuple[int, int]:
+        """Give the ids that *node* is to have on this machine."""
         return self._uid(node.user, node.uid), self._gid(node.group, node.gid)
 
     def lose(self, what: str) -> None:

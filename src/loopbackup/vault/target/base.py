@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 from ...terms import Problem
@@ -123,9 +123,6 @@ class Target(Planner, Protocol):
     target is ever touched.
     """
 
-    is_local: bool
-    """Writing a small file costs less than handing it to another thread."""
-
     def make(self, node: Node) -> None:
         """
         Make a folder, a link or whatever has no content.
@@ -149,6 +146,15 @@ class Target(Planner, Protocol):
         Raises:
             NotRestored: What stood there before still does; likewise when an
                 error of this library comes out of *pieces* and goes through.
+        """
+        ...
+
+    def write_plain(self, files: Sequence[tuple[Node, Buffer]]) -> list[bool]:
+        """
+        Write many files as ``write`` does, where there is a quicker way for plain ones.
+
+        Returns:
+            For each whether it stands there; what does not is left to ``write``.
         """
         ...
 

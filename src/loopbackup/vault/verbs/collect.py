@@ -249,6 +249,10 @@ class Collector:
     def _read(self, domain: Domain, found: Found) -> str | None:
         """Read the content into chunks; say what is wrong with it."""
         node = found.node
+        if node.kind == FILE and 0 < node.size <= self._small:
+            data = self._source.read(found)
+            if data is not None:
+                return self._take_small(domain, node, data)
         with self._source.open(found) as reader:
             extents = None if node.extra is None else node.extra.extents
             ahead = node.size if extents is None else sum(length for _, length in extents)
@@ -272,6 +276,15 @@ class Collector:
                 node.extra.extents = cut_extents(extents, count)
             self.result.bytes_read += count
             return "changed" if reader.changed() else None
+
+    def _take_small(self, domain: Domain, node: Node, data: bytes) -> str | None:
+        """Store the whole content of a small file; say what is wrong with it."""
+        if holds_key(data):
+            return "credential"
+        node.chunks = self._store_small(domain, node.uid, data)
+        self._reporter.advance(size_bytes=len(data))
+        self.result.bytes_read += len(data)
+        return None
 
     def _store_small(self, domain: Domain, group: int, data: bytes) -> bytes:
         if not data:

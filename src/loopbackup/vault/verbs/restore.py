@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from ..source.patterns import Patterns
 from ..source.urls import disk_path, place_text
 from ..target import (
     Answer,
+    Buffer,
     NotRestored,
     Overwrite,
     Planner,
@@ -47,6 +47,10 @@ __all__ = ["RestoreJob", "Restored", "run_restore"]
 BATCH_BYTES: Final = 2 << 20
 BATCH_ENTRIES: Final = 256
 MAX_BATCHES: Final = 4
+LONG_BYTES: Final = 8 << 20
+"""Of shorter files whole ones are written side by side."""
+AHEAD: Final = 3
+"""Chunks of a long file that are fetched while one is written; at most 4 MiB each."""
 _POINTLESS: Final = ("full", "read_only")
 _HARMLESS: Final = ("owner", "mode", "xattrs", "times", "links", "special", "metadata")
 
@@ -198,10 +202,8 @@ class _Run:
     job: RestoreJob
     reporter: Reporter
     result: Restored = field(factory=Restored)
-    _pending: deque[tuple[Future[Any], Callable[[], Restored]]] = field(factory=deque)
-    """What workers do, and what gives its outcome once that is done."""
-    _small: _Batch = field(factory=_Batch)
-    _large: _Batch = field(factory=_Batch)
+    _pending: deque[Future[Restored]] = field(factory=deque)
+    _batch: _Batch = field(factory=_Batch)
     _stopped: bool = False
     """To go on is pointless; workers look at it as well."""
     _paths: dict[bytes, bytes] = field(factory=dict)
@@ -244,9 +246,9 @@ class _Run:
     def _stop_workers(self) -> None:
         """Leave what has not begun, and wait for what runs."""
         self._stopped = True
-        for future, _ in self._pending:
+        for future in self._pending:
             future.cancel()
-        for future, _ in self._pending:
+        for future in self._pending:
             if not future.cancelled():
                 future.exception()
 
@@ -299,7 +301,7 @@ class _Run:
             if self._stopped:
                 break
             if last is not None and domain.id != last.id:
-                self._send_all(target, last)
+                self._send(target, last)
             last = domain
             answer = self._answer(target, domain, node)
             if answer == "repair":
@@ -307,12 +309,11 @@ class _Run:
             elif answer != "skip" and node.kind not in (FILE, ITEM):
                 self._without_content(target.make, node, made=1)
             elif answer != "skip":
-                is_small = data_size(node) <= self.session.header.chunk_min
-                (self._small if target.is_local and is_small else self._large).add(node)
-            if self._small.is_full or self._large.is_full:
-                self._send_all(target, domain, only_full=True)
+                self._batch.add(node)
+            if self._batch.is_full:
+                self._send(target, domain)
         if last is not None:
-            self._send_all(target, last)
+            self._send(target, last)
         while self._pending:
             self._reap()
 
@@ -343,41 +344,25 @@ class _Run:
             if node.kind == DIRECTORY and not node.path:
                 target.describe_root(node)
 
-    def _send_all(self, target: Target, domain: Domain, *, only_full: bool = False) -> None:
-        """Set workers to the batches that wait."""
-        submit, reader = self.session.executor.submit, self.session.reader
-        large, small = self._large, self._small
-        if large.nodes and (large.is_full or not only_full):
-            self._large = _Batch()
-            self._make_room()
-            writing = submit(self._write, target, domain, large.nodes)
-            self._pending.append((writing, writing.result))
-        if small.nodes and (small.is_full or not only_full):
-            self._small = _Batch()
-            self._make_room()
-            # Writing small files is many short calls into the system. Two threads would
-            # spend more time on handing the interpreter to each other than on the calls,
-            # so a worker only opens what the files lie in.
-            ids = [chunk_id for node in small.nodes for chunk_id in node.chunk_ids()]
-            write = partial(self._write, target, domain, small.nodes)
-            self._pending.append((submit(reader.warm, domain, ids), write))
-        self._tell()
-
-    def _make_room(self) -> None:
+    def _send(self, target: Target, domain: Domain) -> None:
+        """Set a worker to the batch that waits."""
+        nodes, self._batch = self._batch.nodes, _Batch()
         while len(self._pending) >= MAX_BATCHES:
             self._reap()
+        if nodes:
+            self._pending.append(self.session.executor.submit(self._write, target, domain, nodes))
+        self._tell()
 
     def _reap(self) -> None:
         """Wait for the oldest batch, and count what came of it."""
-        future, outcome = self._pending[0]
+        future = self._pending[0]
         if self._stopped and future.cancel():
             self._pending.popleft()
             return
         while not wait([future], timeout=INTERVAL_S).done:
             self._tell()
-        future.result()
+        done = future.result()
         self._pending.popleft()
-        done = outcome()
         self.result.files += done.files
         self.result.bytes_written += done.bytes_written
         self._tell(files=done.files)
@@ -395,9 +380,9 @@ class _Run:
             self._stopped = True
 
     def _write(self, target: Target, domain: Domain, batch: list[Node]) -> Restored:
-        """Write files; in a worker where they are large."""
+        """Write files; in a worker."""
         done = Restored()
-        for node in batch:
+        for node in self._write_small(target, domain, batch, done):
             if self._stopped:
                 break
             try:
@@ -412,6 +397,28 @@ class _Run:
                 found = exc.context.get("object")
                 done.problems.append(Problem("damaged", str(exc), node.path, found))
         return done
+
+    def _write_small(
+        self, target: Target, domain: Domain, batch: list[Node], done: Restored
+    ) -> list[Node]:
+        """Write the small and plain ones of a batch; give those that are left."""
+        small: list[tuple[Node, bytes | memoryview]] = []
+        for node in batch:
+            if len(node.chunks) == 32 and node.extra is None:
+                self.reporter.check()
+                # What is damaged is met again, and told, by whoever writes what is left.
+                with suppress(DamagedData):
+                    small.append((node, self.session.reader.read(domain, node.chunks)))
+        if self._stopped or not small:
+            return batch
+        written = set()
+        for (node, data), is_done in zip(small, target.write_plain(small), strict=True):
+            if is_done:
+                written.add(node.path)
+                done.files += 1
+                done.bytes_written += len(data)
+                self._count(len(data))
+        return [node for node in batch if node.path not in written]
 
     def _write_one(self, target: Target, domain: Domain, node: Node) -> int:
         is_listed = node.extra is not None and node.extra.listed
@@ -429,26 +436,52 @@ class _Run:
         with self._lock:
             self._flowed += size_bytes
 
-    def _pieces(
-        self, target: Target, domain: Domain, node: Node
-    ) -> Generator[bytes | memoryview, None, None]:
+    def _pieces(self, target: Target, domain: Domain, node: Node) -> Generator[Buffer, None, None]:
         """Yield the content; what the old file has of it in its place is not fetched."""
         is_sparse = node.extra is not None and node.extra.extents is not None
         old = -1
         if self.job.overwrite == "changed" and not is_sparse:
             old = target.open_old(node)
         try:
-            at = 0
-            for chunk_id in content_ids(node, domain, self.session.reader):
+            ids = content_ids(node, domain, self.session.reader)
+            pieces: Iterator[Buffer]
+            if old >= 0:
+                pieces = self._renewed(old, domain, ids)
+            elif data_size(node) >= LONG_BYTES:
+                pieces = self._ahead(domain, ids)
+            else:
+                pieces = (self.session.reader.read(domain, chunk_id) for chunk_id in ids)
+            for piece in pieces:
                 self.reporter.check()
-                held = self._from_old(old, at, domain, chunk_id) if old >= 0 else None
-                piece = self.session.reader.read(domain, chunk_id) if held is None else held
-                at += len(piece)
                 self._count(len(piece))
                 yield piece
         finally:
             if old >= 0:
                 os.close(old)
+
+    def _ahead(self, domain: Domain, ids: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+        """Yield chunks in order, while the next few are fetched and decompressed."""
+        read, submit = self.session.reader.read, self.session.fetchers.submit
+        coming: deque[Future[bytes | memoryview]] = deque()
+        try:
+            for chunk_id in ids:
+                coming.append(submit(read, domain, chunk_id))
+                if len(coming) > AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for future in coming:
+                future.cancel()
+
+    def _renewed(self, old: int, domain: Domain, ids: Iterable[bytes]) -> Iterator[Buffer]:
+        """Yield chunks in order, those from the old file that it has in their place."""
+        at = 0
+        for chunk_id in ids:
+            held = self._from_old(old, at, domain, chunk_id)
+            piece = self.session.reader.read(domain, chunk_id) if held is None else held
+            at += len(piece)
+            yield piece
 
     def _from_old(self, old: int, at: int, domain: Domain, chunk_id: bytes) -> bytes | None:
         """Read a chunk from the file that stands there, if it is that chunk."""

@@ -67,6 +67,7 @@ class Session:
     credential_paths: tuple[Path, ...] = ()
     """Absolute paths of the files that the vault was opened with."""
     _executor: ThreadPoolExecutor | None = None
+    _fetchers: ThreadPoolExecutor | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
     _closed: bool = False
     _looked: Counter[Actor] = field(factory=Counter)
@@ -169,19 +170,30 @@ class Session:
                 )
             return self._executor
 
+    @property
+    def fetchers(self) -> Executor:
+        """Threads that read chunks ahead for those that wait for them; never wait themselves."""
+        with self._lock:
+            if self._fetchers is None:
+                self._fetchers = ThreadPoolExecutor(
+                    max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="loopbackup-fetch"
+                )
+            return self._fetchers
+
     def close(self) -> None:
         """Record what was gathered, save local state, stop the threads."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            executor, self._executor = self._executor, None
+            pools = [pool for pool in (self._executor, self._fetchers) if pool is not None]
+            self._executor = self._fetchers = None
         try:
             self._record_gathered()
             self.log.close()
         finally:
-            if executor is not None:
-                executor.shutdown()
+            for pool in pools:
+                pool.shutdown()
 
     def _record_gathered(self) -> None:
         if self.read_only or self.log.signer is None:
