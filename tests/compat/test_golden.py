@@ -219,7 +219,7 @@ def test_reader_is_a_program(tmp_path: Path) -> None:
     """Run as a command, the reader restores a vault and says all about it as JSON."""
     golden = regenerate.DATA / "items"
     command = [sys.executable, str(READER), str(golden / "vault")]
-    command += [str(golden / "key"), "--out", str(tmp_path / "out"), "--json"]
+    command += [str(golden / "key"), str(tmp_path / "out")]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
 
