@@ -149,6 +149,9 @@ def _rectify(session: Session, actor: Actor, subject: SubjectKey, payload: Appen
     if isinstance(payload, Mapping) and isinstance(payload.get("path"), bytes):
         # Bytes are what a path is on disk; the schema knows them as base64 only.
         path, payload = payload["path"], {**payload, "path": ""}
+    if isinstance(payload, Mapping) and isinstance(payload.get("replacement"), str):
+        # The schema would take it for base64, which only JSON has to stand in for bytes.
+        raise InputError("the replacement of an overlay is bytes")
     found = _parsed(payload, _Overlay)
     raw = raw_path(found.path if path is None else path)
     if not raw:
