@@ -34,7 +34,7 @@ class _Forget:
         live = [s.record.id for s in self.snapshots if s.record.id in state.snapshots]
         if not live:
             return None
-        if state.marks is not self.judged:
+        if state.marks and state.marks is not self.judged:
             return Rebuild(self._judge)
         audit = self.session.audit(self.actor, Action.FORGET, reason=self.reason)
         return Draft("forget", rec.Forgotten(live), [audit])

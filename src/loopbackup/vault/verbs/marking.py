@@ -140,9 +140,11 @@ def run_release(session: Session, actor: Actor, hold_id: bytes, *, reason: str) 
     """
     note = NoteBody(reason=check_reason(reason))
     session.check_open()
-    mark = session.log.state.marks.get(hold_id)
-    about = next((h.hold for h in standing(session).holds if h.hold.id == hold_id.hex()), None)
-    subject = about.subject if mark is not None and about is not None else None
+    # The gate has to know whom it is about, and another process may have placed it just now.
+    session.log.refresh()
+    found = (held.hold for held in standing(session).holds if held.hold.id == hold_id.hex())
+    about = next(found, None)
+    subject = None if about is None else about.subject
     begin_mark(session, Action.RELEASE, actor, subject=subject, reason=reason)
 
     def draft(state: State) -> Draft:
