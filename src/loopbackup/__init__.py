@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from .terms import Gate as Gate
     from .terms import Hold as Hold
     from .terms import Location as Location
+    from .terms import Overlay as Overlay
     from .terms import Problem as Problem
+    from .terms import Restriction as Restriction
     from .terms import RetentionPlan as RetentionPlan
     from .terms import SnapshotInfo as SnapshotInfo
     from .terms import Subject as Subject
@@ -125,6 +127,7 @@ __all__ = [
     "LoopbackupError",
     "NewerFormat",
     "NotFoundError",
+    "Overlay",
     "Passphrase",
     "PolicyError",
     "Problem",
@@ -132,6 +135,7 @@ __all__ = [
     "Pruned",
     "Remains",
     "Restored",
+    "Restriction",
     "RetentionPlan",
     "RollbackDetected",
     "Series",
@@ -190,7 +194,9 @@ _HOMES = {
         "Gate",
         "Hold",
         "Location",
+        "Overlay",
         "Problem",
+        "Restriction",
         "RetentionPlan",
         "SnapshotInfo",
         "Subject",

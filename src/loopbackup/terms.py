@@ -25,7 +25,9 @@ __all__ = [
     "Gate",
     "Hold",
     "Location",
+    "Overlay",
     "Problem",
+    "Restriction",
     "RetentionPlan",
     "SnapshotInfo",
     "Subject",
@@ -33,6 +35,7 @@ __all__ = [
     "check_actor",
     "check_reason",
     "check_text",
+    "is_covered",
     "show_subject",
     "subject_key",
     "text_size",
@@ -140,6 +143,11 @@ def subject_key(subject: Subject) -> SubjectKey:
 def show_subject(key: SubjectKey | None) -> Subject | None:
     """Give a subject as its owner would write it: one part is a string."""
     return key[0] if key is not None and len(key) == 1 else key
+
+
+def is_covered(subject: SubjectKey | None, by: Collection[SubjectKey]) -> bool:
+    """Tell whether *by* has a subject itself or its tenant, whose own subject covers it."""
+    return subject is not None and (subject in by or subject[:1] in by)
 
 
 def _roles(value: Collection[str]) -> frozenset[str]:
@@ -283,6 +291,39 @@ class Hold:
     review_at: datetime
     subject: SubjectKey | None = None
     paths: tuple[str, ...] = ()
+
+
+@frozen
+class Restriction:
+    """
+    A restriction of processing: until it ends, data of the subject are stored and no more.
+
+    ``until`` is None where it binds until it is lifted. Source: GDPR Art. 18.
+    """
+
+    id: str
+    reason: str
+    subject: SubjectKey
+    placed_at: datetime
+    until: datetime | None = None
+
+
+@frozen
+class Overlay:
+    """
+    A rectification: what is shown in the place of an entry's own content.
+
+    ``snapshots`` names those that it changes; None: all that were made before
+    it. Source: GDPR Art. 16.
+    """
+
+    id: str
+    subject: SubjectKey
+    raw_path: bytes
+    size_bytes: int
+    placed_at: datetime
+    reason: str | None = None
+    snapshots: tuple[str, ...] | None = None
 
 
 @frozen

@@ -40,6 +40,23 @@ def look(vault: lb.Vault, subject: lb.Subject, cancel: lb.Cancel) -> list[str]:
     return changes
 
 
+def keep(vault: lb.Vault, snapshot: lb.Snapshot, subject: lb.Subject) -> str:
+    """Set marks, and see what they do."""
+    review_at = datetime(2027, 1, 1, tzinfo=UTC)
+    hold: lb.Hold = vault.hold(subject, reason="case 17", review_at=review_at)
+    vault.hold(paths=["users/42/**"], reason="case 18", review_at=review_at)
+    try:
+        vault.forget(snapshot, reason="old")
+    except lb.HoldActive as refused:
+        print(refused.hold, [hold.review_at for hold in vault.holds])
+    vault.release(hold, reason="closed")
+    vault.ledger.append("overlay", {"path": "a", "replacement": b"x"}, subject=subject)
+    vault.ledger.append("register.requests", b"opaque")
+    overlays: tuple[lb.Overlay, ...] = vault.holdings(subject).overlays
+    print([overlay.raw_path for overlay in overlays], snapshot.entry("a").overlay)
+    return vault.ledger.append("restriction", {"reason": "disputed"}, subject=subject)
+
+
 def handle(url: str) -> None:
     """Look at the attributes that errors carry."""
     try:
@@ -57,6 +74,8 @@ def misuse(vault: lb.Vault, snapshot: lb.Snapshot) -> None:
     vault.restore(snapshot, "/restore", overwrite="maybe")  # type: ignore[arg-type]
     vault.forget(snapshot)  # type: ignore[call-arg]
     vault.check(True)  # type: ignore[call-arg]
+    vault.hold("user-42", reason="case 17")  # type: ignore[call-arg]
+    vault.ledger.append("overlay", "text")  # type: ignore[arg-type]
     vault.restore(snapshot, "/restore", progress=5)  # type: ignore[arg-type]
     vault.restore(snapshot, "/restore", cancel=True)  # type: ignore[arg-type]
     lb.Item("a", b"x")  # type: ignore[call-arg]

@@ -4,10 +4,9 @@ Read vaults of format 1, written from docs/reference/format.md alone.
 Numbers in brackets are its sections. What cannot be read is reported, the rest is
 restored; owners, devices and sockets are listed, not made.
 
-    python tests/compat/reader.py VAULT SECRET [--out FOLDER] [--json]
+    python tests/compat/reader.py VAULT SECRET [FOLDER]
 """
 
-import argparse
 import functools
 import hashlib
 import hmac
@@ -36,8 +35,9 @@ PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": 
 ROLES = dict.fromkeys(("restore", "read", "refused"), "reader")
 ROLES |= dict.fromkeys(("domains", "snapshot", "claim", "run-failed"), "writer")
 ROLES |= dict.fromkeys(("forget", "prune", "swept", "summary", "check"), "maintainer")
-ROLES |= {"claim-lapsed": "maintainer", "created": "admin", "writer": "admin"}
-LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,)}
+ROLES |= dict.fromkeys(("created", "writer", "hold", "release", "restriction", "lift"), "admin")
+ROLES |= {"claim-lapsed": "maintainer", "overlay": "admin", "register": "admin"}
+LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,), "overlay": (4,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
 Domain = namedtuple("Domain", "id secret generations label")
 Frame = namedtuple("Frame", "version index commit tree epoch root writer at_us kind bodies facts")
@@ -109,15 +109,14 @@ class Ledger:
         found = decode(header)
         need(found["format"] == found["suite"] == 1, "a vault of a newer format")
         self.folder, self.vid, self.authority = folder, found["vault_id"], found["authority"]
-        self.header_hash = blake3(header).digest()
         first = Frame(*decode(record_0[11 : 11 + u32(record_0, 7)]))
         header_hash, self.salt, house, self.slots, shards, *_ = first.facts
-        self.epoch, self.root = first.epoch, first.root
+        self.epoch, self.root, self.header_hash = first.epoch, first.root, blake3(header).digest()
         self.writers: dict[bytes, tuple[bytes, list[str]]] = {}  # Key and roles.
         self._enrol(house)
         need(header_hash == self.header_hash and first.writer in self.writers, "another record 0")
         self.shards, self.alarms = dict[int, bytes](shards), list[tuple[int, str]]()
-        self.snapshots: dict[bytes, tuple[bytes, list[Any]]] = {}  # Root and bodies.
+        self.snapshots, self.marks = dict[bytes, Frame](), dict[bytes, tuple[str, bytes, Any]]()
         self.segments, self.condemned = dict[bytes, bytes](), set[bytes]()  # Name to front.
         self.size, self.tree, self._peaks = 0, hashlib.sha256().digest(), list[bytes]()
         self._append(record_0)
@@ -149,9 +148,8 @@ class Ledger:
         need(raw[:7] == b"LBKREC1" and end <= 11 + 65_536, "no record")
         version, index, *_, writer = decode(encoded)[:7]
         need(index == self.size and writer in self.writers, "another index or unknown writer")
-        key, _ = self.writers[writer]
-        message = b"loopbackup/v1/record\0" + self.vid + encoded
-        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+        key = ed25519.Ed25519PublicKey.from_public_bytes(self.writers[writer][0])
+        key.verify(signature, b"loopbackup/v1/record\0" + self.vid + encoded)
         need(version == 1, f"record {self.size} is of a newer format", FoldError)
         frame, bodies = Frame(*decode(encoded)), []
         for use, ref, expected in frame.bodies:
@@ -173,34 +171,46 @@ class Ledger:
         lists = [frame.facts[at] for at in LISTS.get(frame.kind, ()) if at < len(frame.facts)]
         need(self.condemned.isdisjoint(b"l" + name for name in lists), "a condemned list")
         if frame.kind == "domains":
-            changes, *_ = frame.facts
-            for number, old, new in changes:
+            for number, old, new in (changes := frame.facts[0]):
                 need(self.shards.get(number, b"") == old, "the shard was replaced before")
                 need(b"s" + new not in self.condemned, "a condemned shard")
             self.condemned |= {b"s" + old for _, old, _ in changes if old}
             self.shards |= {number: new for number, _, new in changes}
         elif frame.kind == "snapshot":
-            facts: list[Any] = frame.facts
-            snapshot, root, _, segment_names, packs, packs_list = [*facts, b"", b""][:6]
-            segments = self._fronts(segment_names)
-            need(snapshot not in self.snapshots, "the snapshot exists")
-            needed = self._fronts(packs, packs_list) if self.condemned else {}
-            need(self.condemned.isdisjoint(segments | needed), "it needs what is condemned")
-            self.snapshots[snapshot] = root, frame.bodies
-            self.segments |= segments
+            need(frame.facts[0] not in self.snapshots, "the snapshot exists")
+            self._add_segments(*frame.facts[3:6])
+            self.snapshots[frame.facts[0]] = frame
         elif frame.kind == "forget":
-            for snapshot in set(frame.facts[0]):
-                self.snapshots.pop(snapshot, None)
+            gone, marks = self.snapshots.keys() & frame.facts[0], self.marks.values()
+            kept = {d for _, d, until in marks if until is None or frame.at_us < until} - {b""}
+            for snapshot in gone if kept else ():
+                inline, listed = self.snapshots[snapshot].facts[6:8]
+                need(kept.isdisjoint(self._names(inline, listed, 16)), "it is held or restricted")
+            self.snapshots = {s: f for s, f in self.snapshots.items() if s not in gone}
+        elif frame.kind in ("hold", "restriction"):
+            mark, domain, until = [*frame.facts, None][:3]
+            need(mark not in self.marks and len(domain) in (0, 16), "it stands, or of no domain")
+            self.marks[mark] = frame.kind, domain, until
+        elif frame.kind == "overlay":
+            self._add_segments(*frame.facts[2:5])
+        elif frame.kind in ("release", "lift"):
+            ends = frame.facts[0], {"release": "hold", "lift": "restriction"}[frame.kind]
+            self.marks = {m: found for m, found in self.marks.items() if (m, found[0]) != ends}
         elif frame.kind == "prune":
             condemned, condemned_list, old_names, old_list, new_names, *_ = frame.facts
             dead = self.condemned.union(self._names(condemned, condemned_list))
             old, new = set(self._names(old_names, old_list)), self._fronts(new_names)
-            need(old <= set(self.segments), "an old segment is not live")
-            need(dead.isdisjoint(new), "a new segment is condemned")
+            need(old <= set(self.segments) and dead.isdisjoint(new), "segments not live any more")
             self.condemned = dead
             self.segments = {n: f for n, f in self.segments.items() if n not in dead | old} | new
         elif frame.kind == "writer":
             self._enrol(frame.facts[0])
+
+    def _add_segments(self, names: bytes, packs: bytes = b"", packs_list: bytes = b"") -> None:
+        segments = self._fronts(names)
+        needed = self._fronts(packs, packs_list) if self.condemned else {}
+        need(self.condemned.isdisjoint(segments | needed), "it needs what is condemned")
+        self.segments |= segments
 
     def _names(self, names: bytes, list_hash: bytes = b"", width: int = 33) -> list[bytes]:
         if list_hash and not names:
@@ -211,7 +221,7 @@ class Ledger:
                 raise FoldError(f"a list of the ledger: {problem!r}") from problem
             names = data[23:]
         found = cut(names, width)
-        need(all(name[:1] in PLACES for name in found), "no short name")
+        need(width == 16 or all(name[:1] in PLACES for name in found), "no short name")
         return found
 
     def _fronts(self, fronts: bytes, list_hash: bytes = b"") -> dict[bytes, bytes]:
@@ -370,7 +380,7 @@ class Vault:
 
     def snapshot(self, snapshot_id: bytes) -> dict[str, Any]:
         """Read the body of a live snapshot: its name, tags and so on (6.4)."""
-        _, bodies = self.ledger.snapshots[snapshot_id]
+        bodies = self.ledger.snapshots[snapshot_id].bodies
         for _, ref, body in (found for found in bodies if found[0] in ("meta", "domain")):
             key = derive(self.domains[ref].secret, "body", self.vid + ref) if ref else self.body_key
             return dict(decode(unseal(body, 8, key, self.vid)))
@@ -378,7 +388,7 @@ class Vault:
 
     def entries(self, snapshot_id: bytes) -> Iterator[tuple[Domain, Entry]]:
         """Read a snapshot's entries without subjects that are erased or damaged (13)."""
-        root_id, _ = self.ledger.snapshots[snapshot_id]
+        root_id = self.ledger.snapshots[snapshot_id].facts[1]
         version, snapshot, table, *_ = decode(self.chunk(self.meta, root_id, "root"))
         need((version, snapshot) == (1, snapshot_id), "newer, or of another snapshot")
         tables = [decode(self.chunk(self.meta, part, "table")) for part in cut(table, 32)]
@@ -434,10 +444,10 @@ def restore(vault: Vault, snapshot: bytes, out: Path | None) -> list[dict[str, A
     for domain, entry in vault.entries(snapshot):
         path, digest = os.path.join(os.fsencode(out or ""), entry.path), hashlib.sha256()
         first = links.get(group := entry.extra.get("link") or path, path)
-        is_folder = entry.kind == "folder"
+        is_dir = entry.kind == "folder"
         with vault.told(f"{snapshot.hex()} {entry.path!r}"):
             if out:
-                os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+                os.makedirs(path if is_dir else os.path.dirname(path), exist_ok=True)
             has_file = out and entry.kind in ("file", "item") and first == path
             with open(path if has_file else os.devnull, "xb" if has_file else "wb") as file:
                 for data in vault.content(domain, entry):
@@ -448,7 +458,7 @@ def restore(vault: Vault, snapshot: bytes, out: Path | None) -> list[dict[str, A
             shown = entry._asdict() | {"subject": domain.label, "sha256": digest.hexdigest()}
             found.append(shown | entry.extra | {"xattrs": [*entry.extra.get("xattrs", {}).items()]})
             if out and entry.kind not in ("char", "block", "socket", "problem"):
-                later.append((is_folder, first != path, -len(path), path, first, entry))
+                later.append((is_dir, first != path, -len(path), path, first, entry))
                 links[group] = first
     # Links when all is written: nothing goes through one. Folders last, for their times.
     for *_, path, first, entry in sorted(later, key=lambda one: one[:3]):
@@ -473,25 +483,15 @@ def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[
 
 
 def main() -> int:
-    """Run the command line: 0 if all is well, 1 if something could not be read."""
-    parser = argparse.ArgumentParser(description="Read a vault of format 1.")
-    parser.add_argument("vault", type=Path)
-    parser.add_argument("secret", type=Path, help="a key file, or a file with the passphrase")
-    parser.add_argument("--out", type=Path, help="restore below this folder")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    options = parser.parse_args()
+    """Print all as JSON, bytes in hex; give 0 if all is well, 1 if something is unreadable."""
+    folder, credential, *out = map(Path, sys.argv[1:])
     try:
-        secret = options.secret.read_text("utf-8", "surrogateescape").splitlines()[0]
+        secret = credential.read_text("utf-8", "surrogateescape").splitlines()[0]
         kind = "keyfile" if secret.startswith("loopbackup-key-1 ") else "passphrase"
-        found = read(options.vault, kind, secret, options.out)
+        found = read(folder, kind, secret, *out)
     except (FoldError, *DAMAGE) as problem:
-        sys.exit(f"{options.vault}: {problem!r}")
-    if options.json:  # Bytes, paths among them, are shown in hexadecimal.
-        print(json.dumps(found, indent=1, default=bytes.hex, skipkeys=True))
-    else:
-        for snapshot in found["snapshots"]:
-            print(snapshot["id"].hex(), snapshot["name"], f"{len(snapshot['entries'])} entries")
-        print(f"head {found['head']}", *found["alarms"], *found["problems"], sep="\n")
+        sys.exit(f"{folder}: {problem!r}")
+    print(json.dumps(found, indent=1, default=bytes.hex, skipkeys=True))
     return bool(found["alarms"] or found["problems"])
 
 

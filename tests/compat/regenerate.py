@@ -293,8 +293,21 @@ def make_tree(folder: Path, source: Path) -> Expected:
         return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
 
 
+def set_marks(vault: Vault, snapshot: str) -> None:
+    """Set one mark of each kind, and end those that would keep a snapshot."""
+    who = ("Acme AB", "user-42")
+    vault.release(vault.hold(who, reason="case 16", review_at=START), reason="closed")
+    restriction = vault.ledger.append("restriction", {"reason": "contested"}, subject=who)
+    lifted = {"reason": "settled", "lifts": restriction}
+    vault.ledger.append("restriction", lifted, subject=who)
+    overlay = {"path": "users/user-42/02.bin", "replacement": b"right", "snapshots": [snapshot]}
+    vault.ledger.append("overlay", overlay, subject=who)
+    vault.ledger.append("register.requests", {"kind": "rectify"}, subject=who)
+    vault.ledger.append("register.processors", b"Acme AB")
+
+
 def make_items(folder: Path, source: Path) -> Expected:
-    """Make the vault of items: small sizes, three snapshots, the second one forgotten."""
+    """Make the vault of items: small sizes, marks, three snapshots, the second one forgotten."""
     clock, snapshots = Clock(), []
     key = lb.KeyFile.generate(folder / "key")
     with new_vault(folder / "vault", key, clock, SMALL) as vault:
@@ -303,8 +316,11 @@ def make_items(folder: Path, source: Path) -> Expected:
             snapshot = vault.backup(items, name="items", tags={"night": str(night)})
             snapshots.append(expected_snapshot(snapshot, expected_items(items)))
             clock.now += timedelta(days=1)
+        set_marks(vault, snapshots[1]["id"])
         vault.forget(snapshots.pop(1)["id"], reason="golden vault")
         vault.prune()
+        vault.hold(("Acme AB", "user-42"), reason="case 17", review_at=clock.now)
+        vault.hold(paths=["house/**"], reason="case 18", review_at=clock.now)
         return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
 
 

@@ -17,6 +17,8 @@ import pytest
 from tests.compat import reader, regenerate
 
 import loopbackup as lb
+from loopbackup.vault.format import record as rec
+from loopbackup.vault.ledger.commit import Draft
 
 HERE = Path(__file__).parent
 READER = HERE / "reader.py"
@@ -219,7 +221,7 @@ def test_reader_is_a_program(tmp_path: Path) -> None:
     """Run as a command, the reader restores a vault and says all about it as JSON."""
     golden = regenerate.DATA / "items"
     command = [sys.executable, str(READER), str(golden / "vault")]
-    command += [str(golden / "key"), "--out", str(tmp_path / "out"), "--json"]
+    command += [str(golden / "key"), str(tmp_path / "out")]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
 
@@ -295,6 +297,26 @@ def test_reader_does_without_an_altered_body(tmp_path: Path) -> None:
     assert found["alarms"] == [[4, "holds, but a body of it is lost"]]
     assert found["problems"] == []
     assert all(snapshot["entries"] for snapshot in found["snapshots"])
+
+
+def test_reader_voids_the_forgetting_of_held_data(tmp_path: Path) -> None:
+    """A record that forgets what is held has no effect on whoever follows the page either."""
+    key = lb.KeyFile.generate(tmp_path / "key")
+    with regenerate.new_vault(tmp_path / "vault", key, regenerate.Clock(), {}) as vault:
+        about = [lb.Item("a", data=b"held", subject="user-42"), lb.Item("b", data=b"free")]
+        snapshot = vault.backup(about, name="s")
+        vault.hold("user-42", reason="case 17", review_at=regenerate.START)
+        rogue = Draft("forget", rec.Forgotten([bytes.fromhex(snapshot.id)]))
+        with pytest.raises(lb.ConflictError):
+            vault._session.log.commit_draft(rogue)
+
+    found = read(tmp_path)
+
+    paths = {entry["path"] for entry in found["snapshots"][0]["entries"]}
+    assert paths == {b"a".hex(), b"b".hex()}
+    assert found["problems"] == []
+    (alarm,) = found["alarms"]
+    assert "held" in alarm[1]
 
 
 def test_reader_sees_a_gap(tmp_path: Path) -> None:

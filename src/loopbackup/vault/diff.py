@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
 from ..errors import DamagedData, NotFoundError
 from ..show import html
-from .content.merge import merge_rows, merge_streams
+from .content.listing import FolderReader
+from .content.merge import NodePair, merge_rows, merge_streams
 from .content.streams import StreamReader
 from .entry import ENTRY_COLUMNS, Entries, Entry, differences, entry_row, to_entry
 from .format.entries import FILE, ITEM, Node, tree_order
 from .format.snapshot import TableRow
 from .keys.domains import Domain
+from .ledger.state import SnapshotRecord
 from .verbs.look import Described, read_table
+from .verbs.shown import rectify
+from .verbs.standing import binding, standing
 
 if TYPE_CHECKING:
     from .verbs.session import Session
@@ -108,12 +113,17 @@ def compare(session: Session, older: Described, newer: Described) -> Diff:
     Cost: reads what their tables and entry streams do not share; memory for
     the differences.
     """
-    found = _Found()
-    tables = (read_table(session, described.record) for described in (older, newer))
+    found = _Found(session, older.record, newer.record)
+    tables = [read_table(session, described.record) for described in (older, newer)]
     for before, after in merge_rows(*tables):
         row = before or after
         assert row is not None
-        found.add_domain(_domain(session, row), before, after, session)
+        found.add_domain(_domain(session, row), before, after)
+    for domain_id in standing(session).overlays.keys() - found.compared:
+        # Both have the same of it stored, and may show it differently.
+        before, after = (table.find(domain_id) for table in tables)
+        if before is not None and after is not None:
+            found.add_rectified(_domain(session, before), before, after)
     return Diff(
         tuple(sorted(found.added, key=_order)),
         tuple(sorted(found.removed, key=_order)),
@@ -137,22 +147,54 @@ def _order(entry: Entry) -> tuple[bytes, str]:
 
 @define
 class _Found:
+    session: Session
+    older: SnapshotRecord
+    newer: SnapshotRecord
     added: list[Entry] = field(factory=list)
     removed: list[Entry] = field(factory=list)
     changes: list[Change] = field(factory=list)
     renamed: list[Renamed] = field(factory=list)
+    compared: set[bytes] = field(factory=set)
+    """Ids of the domains that were looked into."""
 
-    def add_domain(
-        self, domain: Domain, before: TableRow | None, after: TableRow | None, session: Session
-    ) -> None:
+    def add_domain(self, domain: Domain, before: TableRow | None, after: TableRow | None) -> None:
         """Add what differs in one domain."""
-        old, new = (
-            None if row is None else StreamReader(domain, row, session.reader)
-            for row in (before, after)
-        )
+        self.compared.add(domain.id)
+        if binding(self.session).covers(domain):
+            return
+        old, new = self._stream(domain, before), self._stream(domain, after)
+        pairs = merge_streams(old, new)
+        rectified = self._rectified_paths(domain)
+        if rectified:
+            # Shared chunks are not read above, and may be shown differently.
+            others = (pair for pair in pairs if _path(pair) not in rectified)
+            pairs = chain(others, _at(rectified, old, new))
+        self._add_pairs(domain, pairs)
+
+    def add_rectified(self, domain: Domain, before: TableRow, after: TableRow) -> None:
+        """Add what differs by overlays only."""
+        if not binding(self.session).covers(domain):
+            old, new = self._stream(domain, before), self._stream(domain, after)
+            self._add_pairs(domain, _at(self._rectified_paths(domain), old, new))
+
+    def _stream(self, domain: Domain, row: TableRow | None) -> StreamReader | None:
+        if row is None:
+            return None
+        return StreamReader(domain, row, self.session.reader)
+
+    def _rectified_paths(self, domain: Domain) -> set[bytes]:
+        marks = standing(self.session)
+        shown = (marks.shown_in(record, domain.id) for record in (self.older, self.newer))
+        return {path for paths in shown for path in paths}
+
+    def _add_pairs(self, domain: Domain, pairs: Iterable[NodePair]) -> None:
+        marks = standing(self.session)
+        befores, afters = (marks.shown_in(r, domain.id) for r in (self.older, self.newer))
         gone: list[Node] = []
         come: list[Node] = []
-        for left, right in merge_streams(old, new):
+        for stored_left, stored_right in pairs:
+            left = stored_left and rectify(stored_left, befores.get(stored_left.path))
+            right = stored_right and rectify(stored_right, afters.get(stored_right.path))
             if left is None and right is not None:
                 come.append(right)
             elif right is None and left is not None:
@@ -160,11 +202,28 @@ class _Found:
             elif left is not None and right is not None and (what := differences(left, right)):
                 change = Change(to_entry(left, domain), to_entry(right, domain), what)
                 self.changes.append(change)
-        pairs = renames(gone, come)
-        moved = {id(node) for pair in pairs for node in pair}
-        self.renamed += [(to_entry(a, domain), to_entry(b, domain)) for a, b in pairs]
+        matched = renames(gone, come)
+        moved = {id(node) for pair in matched for node in pair}
+        self.renamed += [(to_entry(a, domain), to_entry(b, domain)) for a, b in matched]
         self.removed += [to_entry(node, domain) for node in gone if id(node) not in moved]
         self.added += [to_entry(node, domain) for node in come if id(node) not in moved]
+
+
+def _path(pair: NodePair) -> bytes:
+    node = pair[0] or pair[1]
+    assert node is not None
+    return node.path
+
+
+def _at(
+    paths: Iterable[bytes], old: StreamReader | None, new: StreamReader | None
+) -> Iterator[NodePair]:
+    """Look for single entries in both streams."""
+    reader = FolderReader()
+    for path in sorted(paths, key=tree_order):
+        before, after = (None if s is None else reader.find(s, path) for s in (old, new))
+        if before is not None or after is not None:
+            yield before, after
 
 
 def renames(gone: Iterable[Node], come: Iterable[Node]) -> list[tuple[Node, Node]]:

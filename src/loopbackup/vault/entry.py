@@ -27,6 +27,7 @@ from .format.entries import (
 )
 from .keys.domains import Domain
 from .verbs.session import to_datetime
+from .verbs.shown import RectifiedNode
 
 __all__ = [
     "ENTRY_COLUMNS",
@@ -86,6 +87,8 @@ class Entry:
     target: str | None = None
     """Where a symbolic link leads, as stored."""
     xattrs: Mapping[bytes, bytes] = field(factory=dict, hash=False)
+    overlay: str | None = None
+    """Id of the overlay whose bytes are shown in the place of what was backed up."""
 
     @property
     def name(self) -> str:
@@ -100,6 +103,7 @@ class Entry:
         when = f", {text.moment(self.modified_at)}" if self.modified_at else ""
         whose = f", subject={self.subject!r}" if self.subject is not None else ""
         wrong = f", {self.problem}" if self.problem else ""
+        wrong += ", rectified" if self.overlay else ""
         size = text.size(self.size_bytes)
         return f"<Entry {text.plain(self.path)!r} {self.type}, {size}{when}{whose}{wrong}>"
 
@@ -145,7 +149,8 @@ def entry_facts(entry: Entry) -> list[tuple[str, str]]:
     """Give what is known of an entry but its path, as pairs of texts."""
     names = ("type", "size", "modified", "subject")
     pairs = zip(names, entry_row(entry)[1:], strict=True)
-    return [(name, value) for name, value in pairs if value]
+    shown = [(name, value) for name, value in pairs if value]
+    return shown + ([("overlay", entry.overlay)] if entry.overlay else [])
 
 
 def _joined(subject: Subject) -> str:
@@ -177,6 +182,7 @@ def to_entry(node: Node, domain: Domain) -> Entry:
         node.group,
         None if extra.target is None else extra.target.decode("utf-8", "surrogateescape"),
         extra.xattrs or {},
+        node.overlay if isinstance(node, RectifiedNode) else None,
     )
 
 

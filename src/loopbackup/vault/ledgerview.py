@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen
 
@@ -12,10 +12,23 @@ from ..errors import DamagedData, InputError, NotFoundError
 from ..terms import Action, Actor, Subject, SubjectKey, subject_key
 from .format import codec
 from .format import record as rec
+from .format.markfacts import HoldBody, NoteBody, OverlayBody
 from .verbs.refold import Folded, fold_again, refold
 from .verbs.session import AuditBody, Session, to_datetime
 
+if TYPE_CHECKING:
+    from .marking import Appended
+
 __all__ = ["Ledger", "LedgerEntry"]
+
+_BODIES: Final[Mapping[type, Any]] = {
+    rec.Held: HoldBody,
+    rec.Released: NoteBody,
+    rec.Restricted: NoteBody,
+    rec.Lifted: NoteBody,
+    rec.Overlaid: OverlayBody,
+}
+"""What a mark's own body is; each says why."""
 
 
 @frozen
@@ -25,7 +38,8 @@ class LedgerEntry:
 
     ``actor`` and ``reason`` are None where the sealed part can no longer be
     opened; ``kind`` is ``"void"`` for a record without effect. ``at`` is None
-    for that, and for a writer whose clock was out of all bounds.
+    for that, and for a writer whose clock was out of all bounds. Events of
+    registers have the kind that they were appended with.
     """
 
     index: int
@@ -38,6 +52,8 @@ class LedgerEntry:
     facts: Mapping[str, Any] = field(factory=dict)
     roles: tuple[str, ...] = ()
     purpose: str | None = None
+    payload: bytes | None = None
+    """Of an event of a register: what was appended; None where its keys are gone."""
 
     def __str__(self) -> str:
         when = f"{self.at:%Y-%m-%d %H:%M:%S}" if self.at else "-"
@@ -67,6 +83,38 @@ class Ledger:
         """
         self._session.begin(Action.AUDIT, self._actor)
         fold_again(self._session, self._session.log.state)
+
+    def append(self, kind: str, payload: Appended, *, subject: Subject | None = None) -> str:
+        """
+        Append a mark that every program obeys, or an event of a register.
+
+        Args:
+            kind: ``"restriction"`` (GDPR Art. 18): *payload* has ``reason``, and
+                ``until`` (an aware datetime) if it shall end by itself; with
+                ``lifts``, the id of a restriction, that one ends instead.
+                ``"overlay"`` (Art. 16): ``path``, ``replacement`` (bytes),
+                ``snapshots`` (``"all"`` that there are now, or a list of ids),
+                ``reason`` if there is one. ``"register.<name>"``: an opaque
+                event; the name stands in clear, so it must say nothing of anybody.
+            payload: A mapping, or bytes: of JSON for marks, of anything for
+                registers, whose mappings are stored as JSON.
+            subject: Whom it is about; needed for marks. What is appended is
+                sealed under the subject's keys and dies with them; without
+                subject, an event is sealed under the audit key of the month.
+
+        Returns:
+            The id of the mark or event, 32 hex digits.
+
+        Raises:
+            InputError: Anything else is appended, or out of bounds.
+            NotFoundError: There is no such restriction, snapshot or entry.
+            PolicyError: Refused.
+
+        Cost: one record; for a new subject one more; for an overlay its bytes.
+        """
+        from .marking import append
+
+        return append(self._session, self._actor, kind, payload, subject)
 
     def entries(
         self,
@@ -126,9 +174,10 @@ class Ledger:
             void = LedgerEntry(folded.index, "void", None, reason=folded.void)
             return void if domain_id is None else None
         facts = record.facts()
-        if domain_id is not None and not _names(self._session, facts, domain_id):
+        if domain_id is not None and not _names(self._session, record, facts, domain_id):
             return None
         audit = self._audit(record)
+        payload, note = self._own_body(record, facts)
         shown = {
             name: value.hex() if isinstance(value, bytes) else value
             for name in facts.__struct_fields__
@@ -137,19 +186,36 @@ class Ledger:
         frame = record.frame
         return LedgerEntry(
             folded.index,
-            frame.kind,
+            f"register.{facts.name}" if isinstance(facts, rec.Registered) else frame.kind,
             _moment(frame.at_us),
             frame.writer.hex(),
             audit.actor if audit else None,
             audit.action if audit else None,
-            audit.reason if audit else None,
+            note or (audit.reason if audit else None),
             shown,
             tuple(audit.roles) if audit else (),
             audit.purpose if audit else None,
+            payload,
         )
 
+    def _own_body(self, record: rec.Record, facts: rec.Facts) -> tuple[bytes | None, str | None]:
+        """Give an event's payload, and why a mark was set or ended, where their keys are there."""
+        type_ = _BODIES.get(type(facts))
+        is_event = isinstance(facts, rec.Registered)
+        if (type_ is None and not is_event) or not record.frame.bodies:
+            return None, None
+        ref, data = record.frame.bodies[0], record.bodies[0]
+        if data is None:
+            return None, None
+        try:
+            payload = self._session.open_body(ref, data)
+            return (payload, None) if type_ is None else (None, codec.decode(payload, type_).reason)
+        except (NotFoundError, DamagedData):
+            return None, None
+
     def _audit(self, record: rec.Record) -> AuditBody | None:
-        for ref, data in zip(record.frame.bodies, record.bodies, strict=True):
+        # The last one: an event about nobody is sealed under the same key.
+        for ref, data in reversed([*zip(record.frame.bodies, record.bodies, strict=True)]):
             if ref.key == "audit" and data is not None:
                 try:
                     return codec.decode(self._session.open_body(ref, data), AuditBody)
@@ -174,8 +240,10 @@ def _moment(at_us: int) -> datetime | None:
         return None
 
 
-def _names(session: Session, facts: rec.Facts, domain_id: bytes) -> bool:
+def _names(session: Session, record: rec.Record, facts: rec.Facts, domain_id: bytes) -> bool:
     """Tell whether a record's clear part names a domain."""
+    if any(ref.key == "domain" and ref.ref == domain_id for ref in record.frame.bodies):
+        return True
     ids, listed = b"", b""
     if isinstance(facts, rec.SnapshotCommitted):
         ids, listed = facts.domains, facts.domains_list

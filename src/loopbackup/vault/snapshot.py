@@ -15,12 +15,15 @@ from ..show import html, text
 from ..terms import Action, Actor, Facts, Problem, Subject, SubjectKey, subject_key
 from .content.file import ChunkFile
 from .content.listing import FolderReader, below
+from .content.streams import StreamReader
 from .entry import Entry, entry_facts, raw_path, to_entry, type_of
 from .folders import Streams, Walked, list_folder, walk_folders
 from .format.entries import DIRECTORY, FILE, ITEM, Node
+from .format.snapshot import TableRow
 from .keys.domains import Domain
 from .verbs.look import Described, pick, require_live
 from .verbs.session import Session, to_datetime
+from .verbs.shown import refuse_restricted, restricted_error
 from .verbs.streams import streams_of
 
 if TYPE_CHECKING:
@@ -178,6 +181,7 @@ class Snapshot:
         )
         self._session.begin(Action.READ, self._actor, facts)
         require_live(self._session, self._described)
+        refuse_restricted(self._session, key)
         self._session.looked(self._actor)
         return key
 
@@ -200,11 +204,12 @@ class Snapshot:
 
         Domain by domain: what is about nobody first. Without *recursive* also
         the folders that exist only because something lies in them, last. With
-        *subject* only what is about it.
+        *subject* only what is about it. What is restricted is not shown.
 
         Raises:
             NotFoundError: There is nothing at *path*, or nothing of *subject*,
                 or the snapshot was forgotten.
+            PolicyError: Refused; kind "restricted": *subject* is.
             InputError: *path* is none.
 
         Cost: reads the parts of the entry streams that cover the folder; no content.
@@ -273,6 +278,7 @@ class Snapshot:
         Raises:
             NotFoundError: There is none at *path*, or the snapshot was forgotten.
             InputError: Several subjects have that path; *subject* says whose.
+            PolicyError: Refused; kind "restricted": whom it is about is.
         """
         domain, node = self._locate(path, subject)
         return to_entry(node, domain)
@@ -284,7 +290,14 @@ class Snapshot:
         reader = FolderReader()
         damaged: list[DamagedData] = []
         found: list[tuple[Domain, Node]] = []
-        streams = streams_of(self._session, self._described, key, on_damage=damaged.append)
+        kept: list[tuple[Domain, TableRow]] = []
+        streams = streams_of(
+            self._session,
+            self._described,
+            key,
+            on_damage=damaged.append,
+            on_restricted=lambda domain, row: kept.append((domain, row)),
+        )
         for domain, stream in streams:
             try:
                 node = reader.find(stream, raw)
@@ -298,7 +311,14 @@ class Snapshot:
         if not found and damaged:
             # What was asked for may have been in what cannot be read.
             raise damaged[0]
+        if not found and any(self._has(domain, row, raw) for domain, row in kept):
+            raise restricted_error()
         return pick(found, key)
+
+    def _has(self, domain: Domain, row: TableRow, path: bytes) -> bool:
+        """Tell whether somebody who is restricted has the entry: the error then says why."""
+        stream = StreamReader(domain, row, self._session.reader)
+        return FolderReader().find(stream, path) is not None
 
     def open(
         self, path: str | bytes | os.PathLike[str], *, subject: Subject | None = None
@@ -311,6 +331,7 @@ class Snapshot:
 
         Raises:
             NotFoundError: There is no entry at *path*, or the snapshot was forgotten.
+            PolicyError: Refused; kind "restricted": whom it is about is.
             InputError: It has no content, or several subjects have that path.
             DamagedData: Its content is lost; or, while reading, damaged.
         """
@@ -335,7 +356,8 @@ class Snapshot:
             What is in this one and not in *other* (added), the other way round
             (removed), what differs in content or metadata (changes, changed),
             and what is at another path with the same content (renamed). What
-            moved to another subject is removed and added.
+            moved to another subject is removed and added. What is restricted is
+            left out.
 
         Raises:
             InputError: *other* is of another vault.

@@ -23,7 +23,7 @@ from ..terms import Actor, Subject, check_actor, subject_key
 from .format.snapshot import check_labels
 from .keys.credentials import Credential
 from .ledgerview import Ledger
-from .looking import Looking
+from .marking import Marking
 from .snapshot import Snapshot
 from .verbs.lifecycle import create_vault, default_state_dir, open_vault, system_clock
 from .verbs.look import latest
@@ -62,7 +62,7 @@ def _state_folder(state_dir: Any) -> Path | None:
     return Path(state_dir)
 
 
-class Vault(Looking):
+class Vault(Marking):
     """
     An open vault. Thread-safe; a context manager; not picklable.
 
@@ -411,6 +411,8 @@ class Vault(Looking):
             IncompleteRestore: Some entries could not be written.
             Cancelled: *cancel* was set.
             NotFoundError: No such snapshot, or nothing of *subject* in it.
+            PolicyError: Refused; kind "restricted": *subject* is. Of a whole
+                snapshot such entries are left out and counted (``.restricted``).
         """
         from .verbs.restore import RestoreJob, run_restore
 
@@ -445,7 +447,9 @@ class Vault(Looking):
         Raises:
             InputError: The reason is empty or over 16,384 characters.
             NotFoundError: No such snapshot.
-            PolicyError: Refused.
+            HoldActive: It has data under a hold (``.hold``); nothing was changed.
+            PolicyError: Refused; kind "restricted": it has data of a restricted
+                subject, which must be neither used nor deleted.
         """
         self._session.check_writable()
         from .verbs.forget import run_forget

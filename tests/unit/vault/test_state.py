@@ -279,6 +279,12 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
         "read": rec.Looked(),
         "refused": rec.Refused(),
         "writer": rec.WriterEnrolled(certificate(key, b"V" * 16, "reader")),
+        "hold": rec.Held(b"M" * 16, b"D" * 16),
+        "release": rec.Released(b"M" * 16),
+        "restriction": rec.Restricted(b"M" * 16, b"D" * 16),
+        "lift": rec.Lifted(b"M" * 16),
+        "overlay": rec.Overlaid(b"M" * 16, b"D" * 16, b""),
+        "register": rec.Registered("requests", b"E" * 16),
     }[kind]
 
     record = ledger.say(kind, facts, key=key, writer=b"W" * 16)

@@ -22,17 +22,27 @@ from msgspec import Meta, Struct
 
 from ...errors import DamagedData, InputError, NewerFormat
 from . import codec
+from .facts import MAX_FRAME_BYTES, Domains, Facts, Fronts, ListHash, Names, ShardNumber
 from .header import Bytes16, Bytes32, Count
+from .markfacts import Held, Lifted, Overlaid, Registered, Released, Restricted
 from .names import content_hash
 
 __all__ = [
     "FACTS",
+    "MAX_FRAME_BYTES",
     "ROLES",
     "BodyRef",
     "Certificate",
     "Envelope",
+    "Facts",
     "Frame",
+    "Held",
+    "Lifted",
+    "Overlaid",
     "Record",
+    "Registered",
+    "Released",
+    "Restricted",
     "Signed",
     "encode_record",
     "parse_record",
@@ -44,21 +54,10 @@ __all__ = [
 
 MAGIC: Final = b"LBKREC1"
 VERSION: Final = 1
-MAX_FRAME_BYTES: Final = 65_536
 MAX_BODIES: Final = 16
 MAX_BODY_BYTES: Final = 16 << 20
 _LENGTH: Final = struct.Struct("<I")
 _SIGNATURE: Final = 64
-
-ListHash = Annotated[bytes, Meta(max_length=32)]
-"""Hash of a list object, or nothing."""
-ShardNumber = Annotated[int, Meta(ge=0, le=65_535)]
-Names = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
-"""Concatenated names: one letter of kind (p, i, l, s) and 32 bytes of hash each."""
-Fronts = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
-"""Concatenated names of packs and index objects, each followed by the hash of its front."""
-Domains = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
-"""Concatenated 16-byte domain ids."""
 
 
 class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -103,10 +102,6 @@ class Frame(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
 
 
 # ---- facts, one struct a kind; all are arrays
-
-
-class Facts(Struct, array_like=True, forbid_unknown_fields=True):
-    """Base of the clear facts of a record."""
 
 
 class Created(Facts):
@@ -248,6 +243,12 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "read": Looked,
     "refused": Refused,
     "writer": WriterEnrolled,
+    "hold": Held,
+    "release": Released,
+    "restriction": Restricted,
+    "lift": Lifted,
+    "overlay": Overlaid,
+    "register": Registered,
 }
 
 ROLES: Final[dict[str, str]] = {
@@ -266,6 +267,12 @@ ROLES: Final[dict[str, str]] = {
     "read": "reader",
     "refused": "reader",
     "writer": "admin",
+    "hold": "admin",
+    "release": "admin",
+    "restriction": "admin",
+    "lift": "admin",
+    "overlay": "admin",
+    "register": "admin",
 }
 """The role that a kind needs; every enrolled writer is a reader."""
 

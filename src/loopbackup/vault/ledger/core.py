@@ -11,9 +11,11 @@ from ..format import codec
 from ..format.header import Bytes16, Bytes32
 from ..format.names import content_hash
 from ..format.record import BodyRef, Certificate
+from .marks import MAX_MARKS, MarkKind
 from .state import (
     Alarm,
     Claim,
+    Mark,
     Segment,
     SnapshotRecord,
     State,
@@ -25,6 +27,21 @@ from .state import (
 from .tree import Tree
 
 __all__ = ["Core", "decode_state", "encode_state", "state_digest"]
+
+
+class StoredMark(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A mark that stands; fields as in :class:`Mark`."""
+
+    id: Bytes16
+    kind: MarkKind
+    index: int
+    at_us: int
+    domain: bytes
+    until_us: int | None
+    snapshots: list[Bytes16]
+    ref: BodyRef | None
+    body: bytes
+    """Empty for one that is lost."""
 
 
 class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +64,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     condemned: list[tuple[bytes, int, int]]
     swept: list[tuple[bytes, int, bytes]]
     claims: list[tuple[bytes, bytes, bytes, bytes, int]]
+    marks: Annotated[list[StoredMark], Meta(max_length=MAX_MARKS)]
     lists: list[bytes]
     distrusted: bytes
     last_summary: int
@@ -93,6 +111,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         distrusted=join_names(sorted(state.distrusted)),
         last_summary=state.last_summary,
         alarms=[(a.index, a.reason) for a in state.alarms],
+        marks=[_stored(mark, bodies=bodies) for mark in state.marks.values()],
     )
     return codec.encode(core)
 
@@ -136,6 +155,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         distrusted=frozenset(split_names(core.distrusted)),
         last_summary=core.last_summary,
         alarms=tuple(Alarm(*a) for a in core.alarms),
+        marks={mark.id: _loaded(mark) for mark in core.marks},
     )
 
 
@@ -146,3 +166,32 @@ def state_digest(state: State) -> bytes:
 
 def _known(bodies: list[tuple[BodyRef, bytes]]) -> tuple[tuple[BodyRef, bytes | None], ...]:
     return tuple((ref, body if content_hash(body) == ref.hash else None) for ref, body in bodies)
+
+
+def _stored(mark: Mark, *, bodies: bool) -> StoredMark:
+    return StoredMark(
+        mark.id,
+        mark.kind,
+        mark.index,
+        mark.at_us,
+        mark.domain,
+        mark.until_us,
+        list(mark.snapshots),
+        mark.ref,
+        (mark.body or b"") if bodies else b"",
+    )
+
+
+def _loaded(mark: StoredMark) -> Mark:
+    body = None if mark.ref is None else _known([(mark.ref, mark.body)])[0][1]
+    return Mark(
+        mark.id,
+        mark.kind,
+        mark.index,
+        mark.at_us,
+        mark.domain,
+        mark.until_us,
+        tuple(mark.snapshots),
+        mark.ref,
+        body,
+    )

@@ -16,6 +16,7 @@ from attrs import Factory, define, evolve
 from ...errors import DamagedData, NewerFormat
 from ..format import record as rec
 from ..format.record import Certificate, Record
+from .marks import Mark, kept_domains, mark_of, needed, objection, without
 from .tree import Tree
 from .values import (
     Alarm,
@@ -34,6 +35,7 @@ __all__ = [
     "Alarm",
     "Claim",
     "Front",
+    "Mark",
     "Segment",
     "SnapshotRecord",
     "State",
@@ -82,6 +84,8 @@ class State:
     """Hashes of list objects that records name."""
     distrusted: frozenset[bytes] = frozenset()
     """Short names of packs that checks found missing or damaged, and none found well since."""
+    marks: dict[bytes, Mark] = Factory(dict)
+    """Holds, restrictions and overlays that stand, by id, in the order of their records."""
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
     commits: dict[bytes, int] = Factory(dict)
@@ -225,7 +229,7 @@ class State:
             case rec.SnapshotCommitted():
                 return self._commit_snapshot(record, facts, fetch_list)
             case rec.Forgotten():
-                return lambda: self._forget(facts)
+                return self._forget(record, facts, fetch_list)
             case rec.Pruned():
                 return self._prune(record, facts, fetch_list)
             case rec.Swept():
@@ -241,7 +245,7 @@ class State:
             case rec.WriterEnrolled():
                 return self._enrol(facts)
             case _:
-                return lambda: None
+                return self._plan_mark(record, facts, fetch_list)
 
     def _refuse_condemned(self, lists: list[bytes]) -> None:
         if any(b"l" + digest in self.condemned for digest in lists):
@@ -281,11 +285,7 @@ class State:
         segments = split_fronts(facts.segments)
         if facts.snapshot in self.snapshots:
             raise _Void("a snapshot of that id exists")
-        packs = facts.packs
-        if facts.packs_list and self.condemned:
-            packs = _listed(facts.packs_list, fetch_list)
-        if any(front.name in self.condemned for front in (*segments, *split_fronts(packs))):
-            raise _Void("it names an object that is condemned")
+        self._refuse_condemned_packs(segments, facts, fetch_list)
 
         def effect() -> None:
             snapshot = SnapshotRecord(
@@ -306,9 +306,57 @@ class State:
 
         return effect
 
-    def _forget(self, facts: rec.Forgotten) -> None:
+    def _refuse_condemned_packs(
+        self,
+        segments: list[Front],
+        facts: rec.SnapshotCommitted | rec.Overlaid,
+        fetch_list: FetchList,
+    ) -> None:
+        packs = facts.packs
+        if facts.packs_list and self.condemned:
+            packs = _listed(facts.packs_list, fetch_list)
+        if any(front.name in self.condemned for front in (*segments, *split_fronts(packs))):
+            raise _Void("it names an object that is condemned")
+
+    def _forget(
+        self, record: Record, facts: rec.Forgotten, fetch_list: FetchList
+    ) -> Callable[[], None]:
         gone = set(facts.snapshots)
-        self.snapshots = {k: v for k, v in self.snapshots.items() if k not in gone}
+        kept = kept_domains(self.marks, record.frame.at_us)
+        for snapshot in self.snapshots.values() if kept else ():
+            if snapshot.id in gone and not kept.isdisjoint(_domains_of(snapshot, fetch_list)):
+                raise _Void("it forgets a snapshot with data that are held or restricted")
+
+        def effect() -> None:
+            self.snapshots = {k: v for k, v in self.snapshots.items() if k not in gone}
+            self.marks = needed(self.marks, self.snapshots.values())
+
+        return effect
+
+    def _plan_mark(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
+        if isinstance(facts, rec.Released | rec.Lifted):
+            return lambda: self._set_marks(without(self.marks, facts))
+        if not isinstance(facts, rec.Held | rec.Restricted | rec.Overlaid):
+            return lambda: None
+        mark = mark_of(record, facts)
+        why = objection(self.marks, mark)
+        if why is not None:
+            raise _Void(why)
+        segments, listed = [], b""
+        if isinstance(facts, rec.Overlaid):
+            segments, listed = split_fronts(facts.segments), facts.packs_list
+            self._refuse_condemned_packs(segments, facts, fetch_list)
+
+        def effect() -> None:
+            # An overlay whose snapshots were forgotten before it changes nothing.
+            self._set_marks(needed({**self.marks, mark.id: mark}, self.snapshots.values()))
+            self.segments += tuple(Segment(*front, self.size) for front in segments)
+            self._keep_list(listed)
+
+        return effect
+
+    def _set_marks(self, marks: dict[bytes, Mark]) -> None:
+        self.marks = marks
 
     def _prune(
         self, record: Record, facts: rec.Pruned, fetch_list: FetchList
@@ -426,6 +474,12 @@ def _listed(digest: bytes, fetch_list: FetchList) -> bytes:
         return fetch_list(digest) if digest else b""
     except DamagedData as exc:
         raise _ListLost(exc) from exc
+
+
+def _domains_of(snapshot: SnapshotRecord, fetch_list: FetchList) -> set[bytes]:
+    """Give the ids of the domains that a snapshot holds something of."""
+    ids = snapshot.domains or _listed(snapshot.domains_list, fetch_list)
+    return {ids[at : at + 16] for at in range(0, len(ids), 16)}
 
 
 class _Void(Exception):

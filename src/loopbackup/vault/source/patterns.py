@@ -20,14 +20,20 @@ class Patterns:
     An entry is selected if *include* is empty or matches it, and *exclude*
     does not. A pattern that matches a folder matches all that lies in it;
     in each list the last pattern that matches decides, and ``!`` reverses.
-    A single text is a list of one.
+    A single text is a list of one; *what* is what errors call *include*.
 
     Raises:
         InputError: A pattern is invalid, blank or a comment.
     """
 
-    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-        self._include = _compile(include, "include")
+    def __init__(
+        self,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        *,
+        what: str = "include",
+    ) -> None:
+        self._include = _compile(include, what)
         self._exclude = _compile(exclude, "exclude")
 
     def __bool__(self) -> bool:

@@ -172,6 +172,7 @@ class _Check:
         for snapshot in sorted(self.state.snapshots.values(), key=lambda s: s.index):
             report.snapshots += 1
             entries.look(snapshot)
+        self._guard("marks", partial(entries.look_at_overlays, self.state))
         found = [*report.problems, *self.packs.problems()]
         report.problems = [_with_snapshots(problem, entries) for problem in found]
         report.problems += entries.all_problems()

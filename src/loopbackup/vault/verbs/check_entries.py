@@ -10,12 +10,13 @@ from ...errors import DamagedData, LoopbackupError, NotFoundError
 from ...terms import Problem
 from ..content.streams import StreamReader, TableReader, content_ids
 from ..format import names
-from ..format.entries import Node
+from ..format.entries import FILE, Node
 from ..keys.domains import Domain
-from ..ledger.state import SnapshotRecord
+from ..ledger.state import SnapshotRecord, State
 from .check_packs import PackCheck
 from .look import describe, read_root
 from .session import Session
+from .standing import standing
 
 __all__ = ["EntryCheck"]
 
@@ -44,6 +45,18 @@ class EntryCheck:
     """(path, why, object) -> ids of the snapshots."""
     _sound: set[tuple[bytes, bytes]] = field(factory=set)
     """(domain id, chunk id) of chunks of entry lists of which every entry is whole."""
+
+    def look_at_overlays(self, state: State) -> None:
+        """Look at what overlays show, and for marks that cannot be read."""
+        marks = standing(self.session, state)
+        self.problems += marks.problems
+        for domain_id, overlays in marks.overlays.items():
+            domain = self.session.keyring.by_id(domain_id)
+            for shown in overlays:
+                changed = (s.id.hex() for s in state.snapshots.values() if shown.mark.changes(s))
+                node = Node(shown.body.path, FILE, chunks=shown.body.chunks)
+                for short in changed:
+                    self._entry(short, domain, node)
 
     def look(self, record: SnapshotRecord) -> None:
         """Look at one snapshot."""

@@ -10,8 +10,9 @@ from attrs import define, field
 from ...errors import NotFoundError
 from ...terms import Action, Actor, Facts, check_reason
 from ..format import record as rec
-from ..ledger.log import Draft
-from ..ledger.state import State
+from ..ledger.log import Draft, Rebuild
+from ..ledger.state import Mark, State
+from .held import refuse_kept
 from .look import Described
 from .session import Session
 
@@ -24,15 +25,24 @@ class _Forget:
     snapshots: Sequence[Described]
     actor: Actor
     reason: str
+    judged: dict[bytes, Mark] | None = None
+    """The marks that were found not to stand against it."""
     commit_id: bytes = field(factory=lambda: os.urandom(16))
 
-    def validate(self, state: State) -> Draft | None:
-        """Forget what is still there."""
+    def validate(self, state: State) -> Draft | Rebuild | None:
+        """Forget what is still there, unless a mark was set since all were looked at."""
         live = [s.record.id for s in self.snapshots if s.record.id in state.snapshots]
         if not live:
             return None
+        if state.marks and state.marks is not self.judged:
+            return Rebuild(self._judge)
         audit = self.session.audit(self.actor, Action.FORGET, reason=self.reason)
         return Draft("forget", rec.Forgotten(live), [audit])
+
+    def _judge(self, state: State) -> None:
+        """Hold the snapshots against all marks; outside the lock, for it may read their streams."""
+        refuse_kept(self.session, state, [snapshot.record for snapshot in self.snapshots])
+        self.judged = state.marks
 
 
 def run_forget(session: Session, snapshots: Sequence[Described], actor: Actor, reason: str) -> None:
@@ -41,7 +51,9 @@ def run_forget(session: Session, snapshots: Sequence[Described], actor: Actor, r
 
     Raises:
         InputError: The reason is empty, no text or over 16,384 characters.
-        PolicyError: Refused for one of them; none is forgotten.
+        PolicyError: Refused for one of them; none is forgotten. Kind
+            "restricted": it has data of a restricted subject.
+        HoldActive: One of them has data under a hold.
         NotFoundError: One is not there (any more).
     """
     check_reason(reason)

@@ -9,10 +9,22 @@ from attrs import define, field, frozen
 
 from ...errors import DamagedData, LoopbackupError, NotFoundError
 from ...show import html, text
-from ...terms import Action, Actor, Facts, Problem, Subject, SubjectKey, show_subject
+from ...terms import (
+    Action,
+    Actor,
+    Facts,
+    Hold,
+    Overlay,
+    Problem,
+    Restriction,
+    Subject,
+    SubjectKey,
+    show_subject,
+)
 from ..content.segment import places_of
 from ..format.pack import CONTENT_KINDS
 from ..ledger.state import SnapshotRecord
+from .held import marks_on
 from .look import Described, describe, read_table
 from .session import Session, to_datetime
 
@@ -56,6 +68,12 @@ class Holdings:
     """Bytes in packs under the subject's keys: compressed and encrypted, lists of entries
     included, and what waits to be pruned."""
     problems: tuple[Problem, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    """Those in force that keep anything of it, by patterns included."""
+    restrictions: tuple[Restriction, ...] = ()
+    """Those that bind now."""
+    overlays: tuple[Overlay, ...] = ()
+    """What is shown in the place of what is stored; both are counted."""
 
     @property
     def ok(self) -> bool:
@@ -81,8 +99,20 @@ class Holdings:
         distinct, stored = text.size(self.distinct_bytes), text.size(self.stored_bytes)
         return f"{found}, {distinct} distinct, {stored} stored"
 
+    def _marks(self) -> list[tuple[str, str]]:
+        """Give what stands in words, without the reasons, which may name others."""
+        found = [("hold", f"{h.id[:8]}, review {text.moment(h.review_at)}") for h in self.holds]
+        for restriction in self.restrictions:
+            until = restriction.until
+            end = "lifted" if until is None else text.moment(until)
+            found.append(("restriction", f"{restriction.id[:8]}, until {end}"))
+        return found + [
+            ("overlay", f"{o.id[:8]}, {text.size(o.size_bytes)}") for o in self.overlays
+        ]
+
     def __str__(self) -> str:
         lines = [self._sums(), *(f"  {held}" for held in self.snapshots)]
+        lines += [f"  {name}: {value}" for name, value in self._marks()]
         lines += [f"  problem: {problem}" for problem in self.problems]
         return text.lines(lines)
 
@@ -103,7 +133,7 @@ class Holdings:
         columns = ("Snapshot", "Series", "Made", "Entries>", "Size>")
         table = html.Table("in snapshots", columns, rows, len(self.snapshots))
         title = self.subject if isinstance(self.subject, str) else " / ".join(self.subject)
-        facts = [("holds", self._sums())]
+        facts = [("holds", self._sums()), *self._marks()]
         facts += [("problem", str(problem)) for problem in self.problems[:10]]
         return html.card(title, facts, *([table] if rows else []))
 
@@ -116,8 +146,8 @@ def run_holdings(session: Session, subject: SubjectKey, actor: Actor) -> Holding
         PolicyError: Refused.
 
     Cost: root and table of each snapshot that has anything of the subject, its
-    part of the index, for a tenant all keyring shards; no list of entries and
-    no content.
+    part of the index, for a tenant all keyring shards; no content, and lists of
+    entries only where there are holds by patterns.
     """
     session.begin(Action.READ, actor, Facts(actor=actor, subject=subject))
     session.looked(actor)
@@ -157,6 +187,7 @@ class _Looker:
             distinct,
             stored,
             tuple(self.problems),
+            *marks_on(self.session, self.subject),
         )
 
     def _trouble(self, exc: LoopbackupError, record: SnapshotRecord | None = None) -> None:

@@ -1,5 +1,5 @@
 """
-What is alive: every chunk that a live snapshot can need, domain by domain.
+What is alive: every chunk that a live snapshot or an overlay can need, domain by domain.
 
 Dead means dead by the ledger. What cannot be read is never taken for dead.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import define, field
 
@@ -22,6 +22,7 @@ from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord, State
 from .look import read_root
 from .session import Session
+from .standing import Rectified, standing
 
 __all__ = ["LivePart", "Marks", "Rows", "basis", "live_chunks", "live_parts", "mark"]
 
@@ -135,20 +136,28 @@ class Marks:
 
     rows: Rows
     meta: set[bytes] = field(factory=set)
+    rectified: Mapping[bytes, Sequence[Rectified]] = field(factory=dict)
+    """Per domain id what overlays show: alive as long as they stand."""
     pinned: set[bytes] = field(factory=set)
     """Domains of which something could not be read: all they have is kept."""
     problems: list[Problem] = field(factory=list)
 
 
-def mark(session: Session, snapshots: Iterable[SnapshotRecord]) -> Marks:
+def mark(
+    session: Session, snapshots: Iterable[SnapshotRecord], state: State | None = None
+) -> Marks:
     """
-    Collect what *snapshots* reach, down to their tables.
+    Collect what *snapshots* reach, down to their tables, and what overlays show.
+
+    Overlays are those of *state*, by default the one folded now.
 
     Raises:
         DamagedData: A root cannot be read: nothing may be called dead then.
             A table that cannot be read raises it when it is come to.
     """
-    marks = Marks(Rows(session))
+    found = standing(session, state)
+    marks = Marks(Rows(session), rectified=found.overlays, pinned=set(found.lost_overlays))
+    marks.problems += [problem for problem in found.problems if found.lost_overlays]
     for record in snapshots:
         root = read_root(session, record)
         marks.rows.add(TableReader(session.keyring.meta, root, session.reader))
@@ -159,13 +168,15 @@ def mark(session: Session, snapshots: Iterable[SnapshotRecord]) -> Marks:
 
 def live_chunks(session: Session, marks: Marks, domain: Domain) -> set[bytes]:
     """
-    Give the ids of all live chunks of a domain, its streams' own included.
+    Give the ids of all live chunks of a domain: of its streams, their entries and overlays.
 
     A stream that cannot be read pins the domain in *marks*.
     """
     if domain.id == session.keyring.meta.id:
         return set(marks.meta)
     live: set[bytes] = set()
+    for rectified in marks.rectified.get(domain.id, ()):
+        live.update(rectified.chunk_ids())
     seen: set[bytes] = set()
     for row in marks.rows.get(domain.id):
         try:

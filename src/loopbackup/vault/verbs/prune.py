@@ -169,7 +169,7 @@ class _Job:
         # what it was before, so that ``validate`` looks at all that came since.
         segments, condemned = {s.name for s in state.segments}, condemnations(state)
         size, snapshots = state.size, state.snapshots
-        marks = mark(session, snapshots.values())
+        marks = mark(session, snapshots.values(), state)
         self.plan = Plan(size, set(snapshots), segments, condemned)
         look(self.plan, session, state, marks, listing)
         self.result.problems = self.plan.problems
@@ -368,7 +368,7 @@ class _Job:
         """
         new = state.snapshots.keys() - self.plan.snapshots
         try:
-            marks = mark(self.session, [state.snapshots[snapshot] for snapshot in new])
+            marks = mark(self.session, [state.snapshots[snapshot] for snapshot in new], state)
             self._keep_for(state, marks)
         except (DamagedData, NotFoundError):
             if not self._may_have_moved(basis(state)):

@@ -22,6 +22,7 @@ from ..content.streams import content_ids
 from ..format import codec
 from ..format import record as rec
 from ..format.entries import DIRECTORY, FILE, ITEM, Node
+from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from ..ledger.log import Draft
 from ..source.patterns import Patterns
@@ -41,6 +42,7 @@ from ..target.links import link_number
 from .look import Described, require_live
 from .selection import Selection
 from .session import Session
+from .shown import refuse_restricted
 
 __all__ = ["RestoreJob", "Restored", "run_restore"]
 
@@ -84,8 +86,9 @@ class Restored:
     ``files`` counts entries of every kind that were made, ``skipped`` those
     that stood there already and stay as they are, ``repaired`` those of which
     only metadata were set right. ``bytes_written`` is content: a hard link to
-    a file that was just written costs none, nor do holes. ``problems`` has what
-    cost content and what only cost an owner.
+    a file that was just written costs none, nor do holes. ``restricted`` counts
+    the entries of restricted subjects, which are left out whatever was selected.
+    ``problems`` has what cost content and what only cost an owner.
     """
 
     files: int = 0
@@ -93,11 +96,13 @@ class Restored:
     skipped: int = 0
     repaired: int = 0
     problems: list[Problem] = field(factory=list)
+    restricted: int = 0
 
     def __str__(self) -> str:
         text = f"{self.files:,} entries, {self.bytes_written / 1e6:,.1f} MB restored"
         text += f", {self.skipped:,} left as they were" if self.skipped else ""
         text += f", metadata of {self.repaired:,} set right" if self.repaired else ""
+        text += f", {self.restricted:,} left out as restricted" if self.restricted else ""
         return text + (f", {len(self.problems):,} problems" if self.problems else "")
 
 
@@ -106,7 +111,8 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
     Restore a snapshot, or a part of it; a dry run counts and reports what would be.
 
     Raises:
-        PolicyError: Refused; nothing was written.
+        PolicyError: Refused; nothing was written. Kind "restricted": the subject
+            asked for is.
         NotFoundError: The snapshot was forgotten.
         DamagedData: Some content is damaged; the rest is restored.
         IncompleteRestore: Some entries could not be written; the rest is restored.
@@ -114,6 +120,7 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
     facts = Facts(actor=job.actor, subject=job.subject, name=job.snapshot.body.name)
     session.begin(Action.RESTORE, job.actor, facts)
     require_live(session, job.snapshot)
+    refuse_restricted(session, job.subject)
     if not job.dry_run:
         _record(session, job)
     _refuse_own_folder(job.to, session.own_folder)
@@ -255,7 +262,17 @@ class _Run:
     def _selection(self) -> Selection:
         job = self.job
         patterns = Patterns(job.include, job.exclude)
-        return Selection(self.session, job.snapshot, patterns, job.subject, self._list_lost)
+        return Selection(
+            self.session,
+            job.snapshot,
+            patterns,
+            job.subject,
+            self._list_lost,
+            self._count_restricted,
+        )
+
+    def _count_restricted(self, _domain: Domain, row: TableRow) -> None:
+        self.result.restricted += row.entries
 
     def _list_lost(self, exc: DamagedData) -> None:
         found = exc.context.get("object")

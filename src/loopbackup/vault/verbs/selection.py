@@ -8,6 +8,7 @@ from ...errors import DamagedData, NotFoundError
 from ...terms import SubjectKey
 from ..content.streams import Cursor, StreamReader
 from ..format.entries import DIRECTORY, Node
+from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from ..source.patterns import Patterns
 from .look import Described, read_table
@@ -27,6 +28,7 @@ class Selection:
         patterns: Select by path; none select everything.
         subject: Select one subject's entries; a tenant's cover its children's.
         on_damage: Told of lists of entries that cannot be read.
+        on_restricted: Told of subjects whose entries are left out.
     """
 
     def __init__(
@@ -36,17 +38,23 @@ class Selection:
         patterns: Patterns,
         subject: SubjectKey | None,
         on_damage: Callable[[DamagedData], None],
+        on_restricted: Callable[[Domain, TableRow], None],
     ) -> None:
         self._session = session
         self._snapshot = snapshot
         self._patterns = patterns
         self._subject = subject
         self._on_damage = on_damage
+        self._on_restricted = on_restricted
         self._above: dict[bytes, Node] = {}
 
     def __iter__(self) -> Iterator[tuple[Domain, Node]]:
         streams = streams_of(
-            self._session, self._snapshot, self._subject, on_damage=self._on_damage
+            self._session,
+            self._snapshot,
+            self._subject,
+            on_damage=self._on_damage,
+            on_restricted=self._on_restricted,
         )
         for domain, stream in streams:
             nodes = self._nodes(stream)

@@ -66,6 +66,8 @@ class Session:
     """Device and inode of the vault's folder, so that it is never its own source or target."""
     credential_paths: tuple[Path, ...] = ()
     """Absolute paths of the files that the vault was opened with."""
+    opened_marks: object = None
+    """What :func:`.standing.standing` keeps, and nobody else looks at."""
     _executor: ThreadPoolExecutor | None = None
     _fetchers: ThreadPoolExecutor | None = None
     _lock: threading.Lock = field(factory=threading.Lock)

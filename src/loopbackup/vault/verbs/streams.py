@@ -11,6 +11,8 @@ from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from .look import Described, read_table
 from .session import Session
+from .shown import ShownStream
+from .standing import binding, standing
 
 __all__ = ["streams_of"]
 
@@ -21,12 +23,15 @@ def streams_of(
     subject: SubjectKey | None = None,
     *,
     on_damage: Callable[[DamagedData], None] | None = None,
+    on_restricted: Callable[[Domain, TableRow], None] | None = None,
 ) -> Iterator[tuple[Domain, StreamReader]]:
     """
     Yield the streams of a snapshot, nobody's first, for it holds the folders above.
 
-    With *subject* only that subject's; a tenant's own covers its children.
-    With *on_damage* a stream that cannot be opened is told and left out.
+    Entries are as overlays show them. What is restricted is left out, and told
+    to *on_restricted*. With *subject* only that subject's; a tenant's own
+    covers its children. With *on_damage* a stream that cannot be opened is told
+    and left out.
 
     Raises:
         NotFoundError: The subject has nothing in this snapshot.
@@ -44,9 +49,16 @@ def streams_of(
         on_damage(exc)
 
     table = read_table(session, snapshot.record)
+    restricted, marks = binding(session), standing(session)
     for domain, row in _domains_of(session, table, subject, tell):
+        if restricted and restricted.covers(domain):
+            found = True
+            if on_restricted is not None:
+                on_restricted(domain, row)
+            continue
         try:
-            stream = StreamReader(domain, row, session.reader)
+            shown = marks.shown_in(snapshot.record, domain.id)
+            stream = ShownStream(domain, row, session.reader, shown)
         except DamagedData as exc:
             tell(exc)
             continue

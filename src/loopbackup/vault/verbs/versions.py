@@ -16,6 +16,8 @@ from ..format.snapshot import TableRow
 from ..keys.domains import Domain
 from .look import Described, pick, read_table
 from .session import Session
+from .shown import rectify, refuse_restricted, restricted_error
+from .standing import binding, standing
 
 __all__ = ["FoundVersion", "find_versions"]
 
@@ -43,20 +45,23 @@ def find_versions(
     Find the entry at *path* in each of *snapshots*, newest first; one result a state.
 
     What could not be read when a backup was made is no state. What is damaged
-    now is logged and left out.
+    now is logged and left out. Where an overlay stands, what it shows is the
+    state; what is restricted is left out.
 
     Raises:
+        PolicyError: Kind "restricted": *subject* is, or whoever has that path.
         InputError: Several subjects have that path; *subject* says whose.
         DamagedData: Nothing was found, and something could not be read.
 
     Cost: a root for each snapshot; tables and stream chunks only where they
     differ from those of a newer one.
     """
+    refuse_restricted(session, subject)
     search = _Search(session, path, subject)
     versions: dict[Hashable, FoundVersion] = {}
     for described in snapshots:
         try:
-            domain, node = pick(search.look_into(described), subject)
+            domain, node = pick(search.shown_in(described), subject)
         except NotFoundError:
             continue
         except DamagedData as exc:
@@ -68,6 +73,8 @@ def find_versions(
     if search.damaged and not versions:
         # What was asked for may have been in what cannot be read.
         raise search.damaged[0]
+    if search.restricted and not versions:
+        raise restricted_error()
     return list(versions.values())
 
 
@@ -79,6 +86,8 @@ class _Search:
     path: bytes
     subject: SubjectKey | None
     damaged: list[DamagedData] = field(factory=list)
+    restricted: bool = False
+    """Something was found that is not given."""
     _tables: dict[bytes, _Found] = field(factory=dict)
     _streams: dict[tuple[bytes, bytes], Node | None] = field(factory=dict)
     _chunks: dict[tuple[bytes, bytes], Node | None] = field(factory=dict)
@@ -88,8 +97,20 @@ class _Search:
         get_logger().warning("a part of a snapshot cannot be searched", kind=exc.kind)
         self.damaged.append(exc)
 
-    def look_into(self, described: Described) -> _Found:
-        """Give the entries of one snapshot at the path."""
+    def shown_in(self, described: Described) -> _Found:
+        """Give the entries of one snapshot at the path, as readers are shown them."""
+        marks, kept = standing(self.session), binding(self.session)
+        found: _Found = []
+        for domain, node in self._stored_in(described):
+            if kept and kept.covers(domain):
+                self.restricted = True
+                continue
+            shown = marks.shown_in(described.record, domain.id)
+            found.append((domain, rectify(node, shown.get(self.path))))
+        return found
+
+    def _stored_in(self, described: Described) -> _Found:
+        """Give the entries of one snapshot at the path, as they were backed up."""
         table = read_table(self.session, described.record)
         exact = self._exact(table)
         if exact or (self.subject is not None and len(self.subject) == 2):
