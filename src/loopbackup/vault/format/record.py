@@ -53,6 +53,8 @@ _SIGNATURE: Final = 64
 ListHash = Annotated[bytes, Meta(max_length=32)]
 """Hash of a list object, or nothing."""
 ShardNumber = Annotated[int, Meta(ge=0, le=65_535)]
+Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
+SlotKind = Annotated[str, Meta(max_length=16)]
 Names = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
 """Concatenated names: one letter of kind (p, i, l, s) and 32 bytes of hash each."""
 Fronts = Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
@@ -232,6 +234,26 @@ class WriterEnrolled(Facts):
     certificate: Certificate
 
 
+class EpochChanged(Facts):
+    """
+    Other keys count from here on, and the key objects that they replace are condemned.
+
+    What it is built on are the epoch and the root that its frame names.
+    """
+
+    epoch: Bytes16
+    """Random name of the new epoch."""
+    root: Bytes32
+    """Hash of its keyring root."""
+    salt: Bytes32
+    """Mixed into every slot, and nowhere else: an epoch that is not here opens nothing."""
+    house: Certificate
+    slots: Annotated[list[tuple[Bytes8, SlotKind, Bytes32]], Meta(min_length=1, max_length=64)]
+    """(id, kind, hash of the slot object)."""
+    changes: Annotated[list[tuple[ShardNumber, Bytes32, Bytes32]], Meta(max_length=1024)]
+    """Shard number, hash it replaces, new hash; shards that are not here stay as they are."""
+
+
 FACTS: Final[dict[str, type[Facts]]] = {
     "created": Created,
     "domains": DomainsAdded,
@@ -248,6 +270,7 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "read": Looked,
     "refused": Refused,
     "writer": WriterEnrolled,
+    "epoch": EpochChanged,
 }
 
 ROLES: Final[dict[str, str]] = {
@@ -266,6 +289,7 @@ ROLES: Final[dict[str, str]] = {
     "read": "reader",
     "refused": "reader",
     "writer": "admin",
+    "epoch": "admin",
 }
 """The role that a kind needs; every enrolled writer is a reader."""
 
