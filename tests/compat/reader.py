@@ -1,5 +1,5 @@
 """
-Read vaults of format 1, written from docs/reference/format.md alone.
+Read vaults of format 1, written from docs/reference/format.md (sections in brackets) alone.
 
 Numbers in brackets are its sections. What cannot be read is reported, the rest is
 restored; owners, devices and sockets are listed, not made.
@@ -32,18 +32,17 @@ from cryptography.hazmat.primitives.kdf import argon2, hkdf
 from msgspec.msgpack import decode, encode
 
 PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
-ROLES = dict.fromkeys(("restore", "read", "refused"), "reader")
-ROLES |= dict.fromkeys(("domains", "snapshot", "claim", "run-failed"), "writer")
-ROLES |= dict.fromkeys(("forget", "prune", "swept", "summary", "check"), "maintainer")
-ROLES |= dict.fromkeys(("created", "writer", "hold", "release", "restriction", "lift"), "admin")
-ROLES |= {"claim-lapsed": "maintainer", "overlay": "admin", "register": "admin"}
+KINDS = {"reader": "restore read refused", "writer": "domains snapshot claim run-failed",
+         "maintainer": "forget prune swept summary check claim-lapsed",
+         "admin": "created writer epoch hold release restriction lift overlay register",
+}  # fmt: skip
+ROLES = {kind: role for role, kinds in KINDS.items() for kind in kinds.split()}
 LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,), "overlay": (4,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
 Domain = namedtuple("Domain", "id secret generations label")
 Frame = namedtuple("Frame", "version index commit tree epoch root writer at_us kind bodies facts")
 Entry = namedtuple("Entry", "path kind mode uid gid user group mtime_ns ctime_ns inode size "
                    "chunks extra", defaults=(0, 0, 0, "", "", 0, 0, 0, 0, b"", None))  # fmt: skip
-# All that altered or missing bytes raise, in here or in what is imported.
 DAMAGE = (InvalidSignature, InvalidTag, ZstdError, struct.error, LookupError, OSError, TypeError,
           ArithmeticError, AttributeError, RecursionError, ValueError)  # fmt: skip
 
@@ -111,7 +110,8 @@ class Ledger:
         self.folder, self.vid, self.authority = folder, found["vault_id"], found["authority"]
         first = Frame(*decode(record_0[11 : 11 + u32(record_0, 7)]))
         header_hash, self.salt, house, self.slots, shards, *_ = first.facts
-        self.epoch, self.root, self.header_hash = first.epoch, first.root, blake3(header).digest()
+        self.epoch, self.root, self.house = first.epoch, first.root, house[0]
+        self.header_hash = blake3(header).digest()
         self.writers: dict[bytes, tuple[bytes, list[str]]] = {}  # Key and roles.
         self._enrol(house)
         need(header_hash == self.header_hash and first.writer in self.writers, "another record 0")
@@ -170,13 +170,22 @@ class Ledger:
         need((frame.epoch, frame.root) == (self.epoch, self.root), "another epoch or root")
         lists = [frame.facts[at] for at in LISTS.get(frame.kind, ()) if at < len(frame.facts)]
         need(self.condemned.isdisjoint(b"l" + name for name in lists), "a condemned list")
-        if frame.kind == "domains":
-            for number, old, new in (changes := frame.facts[0]):
-                need(self.shards.get(number, b"") == old, "the shard was replaced before")
-                need(b"s" + new not in self.condemned, "a condemned shard")
-            self.condemned |= {b"s" + old for _, old, _ in changes if old}
-            self.shards |= {number: new for number, _, new in changes}
-        elif frame.kind == "snapshot":
+        changes = frame.facts[{"domains": 0, "epoch": 5}.get(frame.kind, slice(0))]
+        for number, old, new in changes:
+            need(self.shards.get(number, b"") == old and b"s" + new not in self.condemned, "shard")
+        if frame.kind == "epoch":
+            epoch, root, salt, house, slots, _ = frame.facts
+            once = len({slot for slot, *_ in slots}), len({number for number, *_ in changes})
+            need(once == (len(slots), len(changes)) and 0 < len(slots) <= 64, "a slot or shard")
+            used = self.condemned | {b"k" + self.epoch + bytes(16)}
+            need(house[0] not in self.writers and b"k" + epoch + bytes(16) not in used, "used")
+            self._enrol(house)
+            del self.writers[self.house]
+            self.condemned, self.house, self.slots = used, house[0], slots
+            self.epoch, self.root, self.salt = epoch, root, salt
+        self.condemned |= {b"s" + old for _, old, _ in changes if old}
+        self.shards |= {number: new for number, _, new in changes}
+        if frame.kind == "snapshot":
             need(frame.facts[0] not in self.snapshots, "the snapshot exists")
             self._add_segments(*frame.facts[3:6])
             self.snapshots[frame.facts[0]] = frame
@@ -197,10 +206,11 @@ class Ledger:
             ends = frame.facts[0], {"release": "hold", "lift": "restriction"}[frame.kind]
             self.marks = {m: found for m, found in self.marks.items() if (m, found[0]) != ends}
         elif frame.kind == "prune":
-            condemned, condemned_list, old_names, old_list, new_names, *_ = frame.facts
-            dead = self.condemned.union(self._names(condemned, condemned_list))
-            old, new = set(self._names(old_names, old_list)), self._fronts(new_names)
-            need(old <= set(self.segments) and dead.isdisjoint(new), "segments not live any more")
+            gone, old = (set(self._names(*frame.facts[at : at + 2])) for at in (0, 2))
+            keys = {b"s" + shard for shard in self.shards.values()}
+            need(gone.isdisjoint({*keys, b"k" + self.epoch + bytes(16)}), "keys that are current")
+            dead, new = self.condemned | gone, self._fronts(frame.facts[4])
+            need(old <= {*self.segments} and dead.isdisjoint(new), "no segments to replace so")
             self.condemned = dead
             self.segments = {n: f for n, f in self.segments.items() if n not in dead | old} | new
         elif frame.kind == "writer":
@@ -221,7 +231,7 @@ class Ledger:
                 raise FoldError(f"a list of the ledger: {problem!r}") from problem
             names = data[23:]
         found = cut(names, width)
-        need(width == 16 or all(name[:1] in PLACES for name in found), "no short name")
+        need(width == 16 or all(name[:1] in b"pilsk" for name in found), "no short name")
         return found
 
     def _fronts(self, fronts: bytes, list_hash: bytes = b"") -> dict[bytes, bytes]:
@@ -237,7 +247,7 @@ class Ledger:
 def root_key_of(slot: bytes, secret: str, ledger: Ledger) -> bytes:
     """Get the root key out of a slot with a passphrase or the text of a key file (5.1, 5.2)."""
     need(slot[:7] == b"LBKSLT1", "no slot of format 1")
-    slot_id, kind, (salt, *costs), expected, wrapped, box, vouch = decode(slot[7:])
+    slot_id, kind, (salt, *costs, _), expected, wrapped, box, vouch = decode(slot[7:])
     if kind == "passphrase":
         (kib, passes, lanes), text = costs, unicodedata.normalize("NFC", secret)
         need(len(salt) >= 16 and kib >= 19_456, "weak Argon2id")
@@ -280,11 +290,10 @@ class Vault:
     def __init__(self, folder: Path, kind: str, secret: str) -> None:
         self.folder, self.ledger, self.problems = folder, Ledger(folder), list[str]()
         self.vid: bytes = self.ledger.vid
-        shard_keys, (_, index, meta, _, _) = self._keyring(kind, secret)
-        self.body_key = derive(meta, "body/meta", self.vid)
-        data_key = derive(meta, "meta/data", self.vid)
+        shard_keys, (_, index, meta, _, _), numbered = self._keyring(kind, secret)
+        self.vault_keys = [(number, derive(meta, "generation", key)) for number, key in numbered]
         meta_id = derive(meta, "meta/id", self.vid, 16)
-        self.meta = Domain(meta_id, derive(meta, "meta/secret", self.vid), [(1, data_key)], [])
+        self.meta = Domain(meta_id, derive(meta, "meta/secret", self.vid), self.vault_keys, [])
         self.domains = {meta_id: self.meta}
         for number, expected in self.ledger.shards.items():
             data = fetch(place_of(folder, b"s" + expected), expected)
@@ -298,13 +307,12 @@ class Vault:
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:
-        """Note what is damaged, and go on behind it."""
         try:
             yield
         except DAMAGE as problem:
             self.problems.append(f"{what}: {problem!r}")
 
-    def _keyring(self, kind: str, secret: str) -> tuple[bytes, list[bytes]]:
+    def _keyring(self, kind: str, secret: str) -> tuple[bytes, list[bytes], list[Any]]:
         ledger, keys, root_key = self.ledger, self.folder / "keys" / self.ledger.epoch.hex(), b""
         for slot, _, expected in (slot for slot in ledger.slots if slot[1] == kind):
             with suppress(*DAMAGE):
@@ -312,9 +320,9 @@ class Vault:
         need(root_key, "no slot is this credential's, or it is altered")
         key = derive(root_key, "root", self.vid + ledger.epoch)
         payload = unseal(fetch(keys / "root", ledger.root), 2, key, self.vid)
-        *found, shard_keys, _, _, _, _, secrets = decode(payload)
+        *found, shard_keys, _, _, _, _, secrets, numbered = decode(payload)
         need(found == [self.vid, ledger.epoch, ledger.header_hash], "another vault's root")
-        return shard_keys, secrets
+        return shard_keys, secrets, numbered
 
     def _read_segment(self, segment: bytes, expected: bytes, secret: bytes) -> None:
         is_pack, path = segment[:1] == b"p", place_of(self.folder, segment)
@@ -340,8 +348,8 @@ class Vault:
         purpose = {"data": b"loopbackup/v1/blob\0", "index": b"loopbackup/v1/block\0"}[use]
         generations = dict(self.domains[domain_id].generations)
         key = derive(generations[generation], use, self.vid + domain_id)
-        named = described if use == "data" else b""
-        key = hmac.digest(key, purpose + data[:24] + named, "sha256")
+        purpose += data[:24] + (described if use == "data" else b"")
+        key = hmac.digest(key, purpose, "sha256")
         tied = b"\1\1" + self.vid + domain_id + struct.pack("<I", generation) + described
         return AESGCM(key).decrypt(bytes(12), data[24:], tied)
 
@@ -381,8 +389,9 @@ class Vault:
     def snapshot(self, snapshot_id: bytes) -> dict[str, Any]:
         """Read the body of a live snapshot: its name, tags and so on (6.4)."""
         bodies = self.ledger.snapshots[snapshot_id].bodies
-        for _, ref, body in (found for found in bodies if found[0] in ("meta", "domain")):
-            key = derive(self.domains[ref].secret, "body", self.vid + ref) if ref else self.body_key
+        for use, ref, body in (found for found in bodies if found[0] in ("meta", "domain")):
+            key = self.domains[ref].secret if use == "domain" else dict(self.vault_keys)[u32(ref)]
+            key = derive(key, "body" if use == "domain" else "body/meta", self.vid + ref)
             return dict(decode(unseal(body, 8, key, self.vid)))
         return {"name": ""}  # The body that says it is lost.
 
@@ -460,7 +469,7 @@ def restore(vault: Vault, snapshot: bytes, out: Path | None) -> list[dict[str, A
             if out and entry.kind not in ("char", "block", "socket", "problem"):
                 later.append((is_dir, first != path, -len(path), path, first, entry))
                 links[group] = first
-    # Links when all is written: nothing goes through one. Folders last, for their times.
+    # Links last, so that nothing goes through one; folders after them, for their times.
     for *_, path, first, entry in sorted(later, key=lambda one: one[:3]):
         with vault.told(f"{snapshot.hex()} {entry.path!r}"):
             finish(path, first, entry)

@@ -278,7 +278,7 @@ def new_vault(
 
 
 def make_tree(folder: Path, source: Path) -> Expected:
-    """Make the vault of a folder: the usual sizes, two snapshots, opened by a passphrase."""
+    """Make the vault of a folder: the usual sizes, two snapshots, keys changed between them."""
     clock, snapshots = Clock(), []
     (folder / "passphrase").write_text(PASSPHRASE + "\n")
     subjects = lb.subject_from_path("users/{subject}/**", unmatched="none")
@@ -290,6 +290,8 @@ def make_tree(folder: Path, source: Path) -> Expected:
             snapshot = vault.backup(source, name="tree", subject=subjects, tags=tags)
             snapshots.append(expected_snapshot(snapshot, expected_tree(source)))
             clock.now += timedelta(days=1)
+            if not night:
+                vault.keys.rotate()
         return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
 
 
@@ -321,6 +323,7 @@ def make_items(folder: Path, source: Path) -> Expected:
         vault.prune()
         vault.hold(("Acme AB", "user-42"), reason="case 17", review_at=clock.now)
         vault.hold(paths=["house/**"], reason="case 18", review_at=clock.now)
+        vault.keys.remove(vault.keys.add(lb.KeyFile.generate(source.parent / "second")))
         return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
 
 

@@ -290,11 +290,11 @@ def test_reader_restores_into_new_folders_only(tmp_path: Path) -> None:
 
 def test_reader_does_without_an_altered_body(tmp_path: Path) -> None:
     """The frame is signed: what an altered body said is lost, and everything else restores."""
-    golden = damaged("tree", "ledger/*4", tmp_path)
+    golden = damaged("tree", "ledger/*5", tmp_path)
 
     found = read(golden)
 
-    assert found["alarms"] == [[4, "holds, but a body of it is lost"]]
+    assert found["alarms"] == [[5, "holds, but a body of it is lost"]]
     assert found["problems"] == []
     assert all(snapshot["entries"] for snapshot in found["snapshots"])
 
@@ -321,11 +321,11 @@ def test_reader_voids_the_forgetting_of_held_data(tmp_path: Path) -> None:
 
 def test_reader_sees_a_gap(tmp_path: Path) -> None:
     """A record behind a missing one is no part of the history, and is told."""
-    shutil.copytree(regenerate.DATA / "items", tmp_path / "items")
-    records = sorted(tmp_path.glob("items/vault/ledger/*"))
+    shutil.copytree(regenerate.DATA / "tree", tmp_path / "tree")
+    records = sorted(tmp_path.glob("tree/vault/ledger/*"))
     records[-2].unlink()
 
-    found = read(tmp_path / "items")
+    found = read(tmp_path / "tree")
 
     assert found["alarms"] == [[len(records) - 1, "stands above a gap"]]
     assert found["head"].startswith(f"{len(records) - 2}:")

@@ -214,7 +214,7 @@ def test_header_is_as_printed() -> None:
 
 def test_slot_opens_as_the_page_describes_it() -> None:
     """HPKE by hand, then HKDF, opens the box in a slot of a golden vault."""
-    golden = DATA / "items"
+    golden = DATA / "long"
     raw = (golden / "vault/vault").read_bytes()
     at = 11 + struct.unpack_from("<I", raw, 7)[0]
     vid = msgspec.msgpack.decode(raw[11:at])["vault_id"]

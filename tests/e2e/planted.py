@@ -80,6 +80,10 @@ def commit_nodes(
         size=0,
     )
     session.log.commit_draft(
-        Draft("snapshot", facts, [session.body("meta", b"", codec.encode(body))])
+        Draft(
+            "snapshot",
+            facts,
+            [session.body("meta", session.keyring.generation_ref, codec.encode(body))],
+        )
     )
     return snapshot.hex()

@@ -159,7 +159,7 @@ def test_what_no_record_can_hold_is_refused_before_it_is_committed(vault: lb.Vau
     session = vault._session
     size = session.log.state.size
 
-    body = session.body("meta", b"", bytes(MAX_BODY_BYTES))
+    body = session.body("meta", session.keyring.generation_ref, bytes(MAX_BODY_BYTES))
     draft = Draft("check", Checked(0, 0.0), [body])
 
     refused(lambda: session.log.commit_draft(draft), match="too long")

@@ -22,6 +22,7 @@ from ..show import html, text
 from ..terms import Actor, Subject, check_actor, subject_key
 from .format.snapshot import check_labels
 from .keys.credentials import Credential
+from .keysview import Keys
 from .ledgerview import Ledger
 from .marking import Marking
 from .snapshot import Snapshot
@@ -261,6 +262,11 @@ class Vault(Marking):
     def ledger(self) -> Ledger:
         """Every change of state, in one total order."""
         return Ledger(self._session, self._actor)
+
+    @property
+    def keys(self) -> Keys:
+        """What opens the vault: add, remove, change."""
+        return Keys(self._session, self._actor)
 
     # ---- acting
 

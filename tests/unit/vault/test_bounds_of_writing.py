@@ -200,7 +200,7 @@ def test_folders_of_a_restore_that_was_cut_short_have_their_metadata(
 
 def test_a_long_file_is_read_on_when_the_store_is_well_again() -> None:
     """A failed request for a list of ids costs that read, and no later one."""
-    domain = meta_domain(bytes(16), bytes(32))
+    domain = meta_domain(bytes(16), bytes(32), [(1, bytes(32))])
     chunks = {bytes([n]) * 32: bytes([n]) * 10 for n in range(4)}
     ids = [*chunks]
     chunks[b"L" * 32], chunks[b"M" * 32] = b"".join(ids[:2]), b"".join(ids[2:])

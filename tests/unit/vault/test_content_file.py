@@ -14,7 +14,7 @@ from loopbackup.vault.content.file import ChunkFile
 from loopbackup.vault.format.entries import FILE, Extra, Node
 from loopbackup.vault.keys.domains import Domain, meta_domain
 
-DOMAIN = meta_domain(bytes(16), bytes(32))
+DOMAIN = meta_domain(bytes(16), bytes(32), [(1, bytes(32))])
 
 
 class Shelf:

@@ -100,7 +100,9 @@ def test_labels_never_collide() -> None:
 
 def test_meta_domain_is_fixed_by_its_secret() -> None:
     """It is the same for every opener and about nobody."""
-    first, second, other = (meta_domain(VAULT, s) for s in (b"m" * 32, b"m" * 32, b"n" * 32))
+    first, second, other = (
+        meta_domain(VAULT, secret, [(1, b"g" * 32)]) for secret in (b"m" * 32, b"m" * 32, b"n" * 32)
+    )
 
     assert first.id == second.id != other.id
     assert first.data_key(1) == second.data_key(1) != other.data_key(1)

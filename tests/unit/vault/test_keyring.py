@@ -200,7 +200,7 @@ def test_wrong_seed_opens_nothing_and_says_what_there_is(session: Session) -> No
     header = session.keyring.root.header_hash
 
     with pytest.raises(CredentialError) as caught:
-        unlock(session.store, session.log.state, header, Seed(b"x" * 32))
+        unlock(session.store, session.log.state, header, Seed(b"x" * 32), trusted=False)
 
     text = str(caught.value)
     assert session.header.vault_id.hex()[:8] in text
@@ -214,6 +214,12 @@ def test_damaged_slot_is_told_apart_from_a_wrong_credential(session: Session) ->
     damage(session.store.store, name, bit=9000)
 
     with pytest.raises(DamagedData) as caught:
-        unlock(session.store, state, session.keyring.root.header_hash, Seed(b"x" * 32))
+        unlock(
+            session.store,
+            state,
+            session.keyring.root.header_hash,
+            Seed(b"x" * 32),
+            trusted=False,
+        )
 
     assert caught.value.object == name

@@ -136,9 +136,7 @@ def test_slot_moves_to_another_epoch_by_its_public_key_alone() -> None:
     """Whoever has the vault open can move all slots without their secrets."""
     later = evolve(CONTEXT, epoch=b"f" * 16, salt=b"t" * 32)
 
-    moved = reseal_slot(
-        SLOT.id, SLOT.kind, SLOT.params, SLOT.public_key, SLOT.vouch, b"n" * 32, later
-    )
+    moved = reseal_slot(SLOT.owner, b"n" * 32, later)
 
     assert open_slot(moved, Seed(SEED), later) == b"n" * 32
     assert open_slot(moved, Seed(SEED), CONTEXT) is None
@@ -237,9 +235,7 @@ def test_altered_slot_opens_nothing(data: st.DataObject) -> None:
 def test_a_vault_made_by_somebody_else_is_refused() -> None:
     """Who knows only what is public of a slot cannot make one that its owner takes for true."""
     forged = SlotContext(b"v" * 16, b"f" * 32, b"e" * 16, b"s" * 32)
-    slot = reseal_slot(
-        SLOT.id, SLOT.kind, SLOT.params, SLOT.public_key, SLOT.vouch, b"p" * 32, forged
-    )
+    slot = reseal_slot(SLOT.owner, b"p" * 32, forged)
 
     with pytest.raises(CredentialError) as caught:
         open_slot(slot, Seed(SEED), forged)

@@ -119,6 +119,22 @@ def snapshot(name: bytes = b"s", **more: Any) -> rec.SnapshotCommitted:
     return rec.SnapshotCommitted(name * 16, b"R" * 32, 0, **{"segments": b"", **more})
 
 
+NEW_HOUSE = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
+
+
+def epoch(**more: Any) -> rec.EpochChanged:
+    """Make the facts of a change of epoch."""
+    facts = {
+        "epoch": b"f" * 16,
+        "root": b"q" * 32,
+        "salt": b"t" * 32,
+        "house": certificate(NEW_HOUSE, b"N" * 16, *rec.ALL_ROLES),
+        "slots": [(b"slot-two", "keyfile", b"l" * 32)],
+        "changes": [(7, b"S" * 32, b"T" * 32)],
+    }
+    return rec.EpochChanged(**{**facts, **more})
+
+
 def test_first_record_makes_the_vault(ledger: Ledger) -> None:
     """Epoch, root, slots, shards and the house writer."""
     state = ledger.state
@@ -285,6 +301,7 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
         "lift": rec.Lifted(b"M" * 16),
         "overlay": rec.Overlaid(b"M" * 16, b"D" * 16, b""),
         "register": rec.Registered("requests", b"E" * 16),
+        "epoch": epoch(),
     }[kind]
 
     record = ledger.say(kind, facts, key=key, writer=b"W" * 16)
@@ -468,3 +485,93 @@ def test_whole_vault_folds_to_the_state_in_use() -> None:
             assert state.apply(log.record(index), log.fetch_list) is not None
 
         assert state_digest(state) == state_digest(log.state)
+
+
+# ---- epochs
+
+
+def test_epoch_replaces_all_keys_and_condemns_what_it_replaces(ledger: Ledger) -> None:
+    """Epoch, root, salt, slots, shards and house key are the new ones from then on."""
+    assert ledger.say("epoch", epoch()) is not None
+
+    state = ledger.state
+    assert (state.epoch, state.root, state.salt) == (b"f" * 16, b"q" * 32, b"t" * 32)
+    assert state.slots == ((b"slot-two", "keyfile", b"l" * 32),)
+    assert state.shards == {7: b"T" * 32}
+    assert (state.house, set(state.writers)) == (b"N" * 16, {b"N" * 16})
+    assert state.condemned.keys() == {b"s" + b"S" * 32, b"k" + b"e" * 16 + bytes(16)}
+    assert state_digest(decode_state(encode_state(state), authority=state.authority)) == (
+        state_digest(state)
+    )
+    assert state_digest(ledger.again()) == state_digest(state)
+
+
+def test_old_house_key_says_nothing_any_more(ledger: Ledger) -> None:
+    """What it signs after the epoch that ended it is void, whatever epoch it names."""
+    ledger.say("epoch", epoch())
+
+    assert ledger.say("forget", rec.Forgotten([]), epoch=b"f" * 16, root=b"q" * 32) is None
+    assert "nobody who is enrolled" in ledger.state.alarms[-1].reason
+
+
+def test_enrolled_writers_outlive_the_epoch_and_have_to_know_it(ledger: Ledger) -> None:
+    """A record that names the keys of before is void, one that names the new ones holds."""
+    key = Ed25519PrivateKey.generate()
+    ledger.say("writer", rec.WriterEnrolled(certificate(key, b"W" * 16, "maintainer")))
+    ledger.say("epoch", epoch())
+    signed = {"key": key, "writer": b"W" * 16}
+
+    assert ledger.say("forget", rec.Forgotten([]), **signed) is None
+    assert "no longer current" in ledger.state.alarms[-1].reason
+    current = {"epoch": b"f" * 16, "root": b"q" * 32}
+    assert ledger.say("forget", rec.Forgotten([]), **signed, **current) is not None
+
+
+FORGED = Ed25519PrivateKey.from_private_bytes(b"f" * 32)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"epoch": b"e" * 16},
+        {"epoch": b"d" * 16},
+        {"slots": []},
+        {"slots": [(b"slot-two", "keyfile", b"l" * 32)] * 2},
+        {"slots": [(n.to_bytes(8, "big"), "keyfile", b"l" * 32) for n in range(65)]},
+        {"changes": [(7, b"T" * 32, b"U" * 32)]},
+        {"changes": [(8, b"S" * 32, b"T" * 32)]},
+        {"changes": [(7, b"S" * 32, b"T" * 32)] * 2},
+        {"changes": [(7, b"S" * 32, b"C" * 32)]},
+        {"house": certificate(NEW_HOUSE, b"H" * 16, *rec.ALL_ROLES)},
+        {"house": rec.Certificate(b"N" * 16, b"k" * 32, rec.ALL_ROLES, b"s" * 64)},
+    ],
+    ids=[
+        "the current epoch",
+        "a condemned epoch",
+        "no slot",
+        "a slot twice",
+        "too many slots",
+        "an older shard",
+        "a shard that is not there",
+        "a shard twice",
+        "a condemned shard",
+        "the id of a writer",
+        "a house key that nobody certified",
+    ],
+)
+def test_epoch_on_what_no_longer_holds_is_void(ledger: Ledger, more: dict[str, Any]) -> None:
+    """Then nothing changes, and everybody sees that it was tried."""
+    condemned = b"k" + b"d" * 16 + bytes(16) + b"s" + b"C" * 32
+    ledger.say("prune", rec.Pruned(condemned=condemned))
+    before = ledger.state
+
+    assert ledger.say("epoch", epoch(**more)) is None
+    assert (ledger.state.epoch, ledger.state.shards) == (before.epoch, before.shards)
+    assert len(ledger.state.alarms) == 1
+
+
+@pytest.mark.parametrize("name", [b"k" + b"e" * 16 + bytes(16), b"s" + b"S" * 32])
+def test_keys_that_are_current_are_condemned_by_nobody(ledger: Ledger, name: bytes) -> None:
+    """A prune that names them is void: swept, they would take the vault with them."""
+    assert ledger.say("prune", rec.Pruned(condemned=name)) is None
+    assert ledger.state.condemned == {}

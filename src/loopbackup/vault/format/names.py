@@ -15,6 +15,8 @@ from blake3 import blake3
 __all__ = [
     "HEADER",
     "content_hash",
+    "epoch_of",
+    "epoch_prefix",
     "index_name",
     "list_name",
     "pack_name",
@@ -31,8 +33,10 @@ LEDGER: Final = "ledger/"
 PACKS: Final = "packs/"
 INDEX: Final = "index/"
 LISTS: Final = "lists/"
+KEYS: Final = "keys/"
 SHARDS: Final = "keys/shard/"
 SUMMARY: Final = "summary/"
+_EPOCH: Final = re.compile(r"keys/([0-9a-f]{32})/.+")
 _SUMMARY: Final = re.compile(r"summary/([0-9]{20})-[0-9a-f]{64}")
 
 
@@ -76,6 +80,17 @@ def list_name(digest: bytes) -> str:
 def shard_name(digest: bytes) -> str:
     """Name the keyring shard whose bytes hash to *digest*."""
     return SHARDS + digest.hex()
+
+
+def epoch_prefix(epoch: bytes) -> str:
+    """Give what the names of all key objects of *epoch* but its shards begin with."""
+    return f"{KEYS}{epoch.hex()}/"
+
+
+def epoch_of(name: str) -> bytes | None:
+    """Give the epoch that a key object belongs to, by its name; None if it is no such name."""
+    match = _EPOCH.fullmatch(name)
+    return None if match is None else bytes.fromhex(match[1])
 
 
 def root_name(epoch: bytes) -> str:

@@ -59,6 +59,9 @@ MAX_BODY_BYTES: Final = 16 << 20
 _LENGTH: Final = struct.Struct("<I")
 _SIGNATURE: Final = 64
 
+Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
+SlotKind = Annotated[str, Meta(max_length=16)]
+
 
 class Certificate(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """What the authority lets a writer do."""
@@ -227,6 +230,26 @@ class WriterEnrolled(Facts):
     certificate: Certificate
 
 
+class EpochChanged(Facts):
+    """
+    Other keys count from here on, and the key objects that they replace are condemned.
+
+    What it is built on are the epoch and the root that its frame names.
+    """
+
+    epoch: Bytes16
+    """Random name of the new epoch."""
+    root: Bytes32
+    """Hash of its keyring root."""
+    salt: Bytes32
+    """Mixed into every slot, and nowhere else: an epoch that is not here opens nothing."""
+    house: Certificate
+    slots: Annotated[list[tuple[Bytes8, SlotKind, Bytes32]], Meta(min_length=1, max_length=64)]
+    """(id, kind, hash of the slot object)."""
+    changes: Annotated[list[tuple[ShardNumber, Bytes32, Bytes32]], Meta(max_length=1024)]
+    """Shard number, hash it replaces, new hash; shards that are not here stay as they are."""
+
+
 FACTS: Final[dict[str, type[Facts]]] = {
     "created": Created,
     "domains": DomainsAdded,
@@ -249,6 +272,7 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "lift": Lifted,
     "overlay": Overlaid,
     "register": Registered,
+    "epoch": EpochChanged,
 }
 
 ROLES: Final[dict[str, str]] = {
@@ -273,6 +297,7 @@ ROLES: Final[dict[str, str]] = {
     "lift": "admin",
     "overlay": "admin",
     "register": "admin",
+    "epoch": "admin",
 }
 """The role that a kind needs; every enrolled writer is a reader."""
 

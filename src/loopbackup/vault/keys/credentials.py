@@ -13,8 +13,10 @@ import os
 import re
 import subprocess
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self, runtime_checkable
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Protocol, Self, runtime_checkable
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from msgspec import Meta, Struct
@@ -32,6 +34,10 @@ __all__ = [
 ]
 
 
+NOWHERE: Final[Mapping[str, str]] = MappingProxyType({})
+"""The context of credentials that need none."""
+
+
 class SlotParams(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """
     What a credential needs to find its seed again; stands in clear in the slot.
@@ -44,6 +50,8 @@ class SlotParams(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tru
     memory_kib: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     passes: Annotated[int, Meta(ge=0, le=16)] = 0
     lanes: Annotated[int, Meta(ge=0, le=16)] = 0
+    wrapped: Annotated[bytes, Meta(max_length=4096)] = b""
+    """The seed, as a key service has wrapped it."""
 
 
 @runtime_checkable
@@ -52,19 +60,22 @@ class Credential(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which slots it may open: ``passphrase`` or ``keyfile``."""
+        """Which slots it may open: ``passphrase``, ``keyfile`` or ``kms``."""
         ...
 
-    def new_params(self) -> SlotParams:
-        """Choose parameters for a new slot."""
+    def new_params(self, context: Mapping[str, str] = NOWHERE) -> SlotParams:
+        """Choose parameters for a new slot; *context* names it, as for :meth:`seed`."""
         ...
 
-    def seed(self, params: SlotParams) -> bytes:
+    def seed(self, params: SlotParams, context: Mapping[str, str] = NOWHERE) -> bytes:
         """
         Give the 32-byte seed for a slot with *params*.
 
+        Args:
+            context: ``vault`` and ``slot``, in hex; key services bind to them.
+
         Raises:
-            CredentialError: It cannot be read.
+            CredentialError: It cannot be read, or is not for this slot.
         """
         ...
 
@@ -168,11 +179,11 @@ class Passphrase:
         """Ask the person at the terminal."""
         return cls(getpass.getpass(text))
 
-    def new_params(self) -> SlotParams:
+    def new_params(self, context: Mapping[str, str] = NOWHERE) -> SlotParams:
         """Choose a fresh salt."""
         return SlotParams(os.urandom(16), self._memory_kib, 3, 4)
 
-    def seed(self, params: SlotParams) -> bytes:
+    def seed(self, params: SlotParams, context: Mapping[str, str] = NOWHERE) -> bytes:
         """Stretch the secret with Argon2id (RFC 9106)."""
         weak = len(params.salt) < 16 or params.memory_kib < 19 * 1024
         if weak or params.passes < 1 or params.lanes < 1:
@@ -221,11 +232,13 @@ class KeyFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = _path_of(path)
+        # It may be read again much later, when the process has gone elsewhere.
+        self._at = self.path.absolute()
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The file itself: no backup stores it."""
-        return (self.path.absolute(),)
+        return (self._at,)
 
     @classmethod
     def generate(cls, path: str | os.PathLike[str]) -> Self:
@@ -258,14 +271,14 @@ class KeyFile:
             os.close(folder)
         return cls(path)
 
-    def new_params(self) -> SlotParams:
+    def new_params(self, context: Mapping[str, str] = NOWHERE) -> SlotParams:
         """Choose nothing: the file is random enough."""
         return SlotParams()
 
-    def seed(self, params: SlotParams) -> bytes:
+    def seed(self, params: SlotParams, context: Mapping[str, str] = NOWHERE) -> bytes:
         """Read the file."""
         try:
-            with open(self.path, encoding="ascii") as file:
+            with open(self._at, encoding="ascii") as file:
                 match = _KEYFILE.fullmatch(file.read(KEYFILE_BYTES))
         except (OSError, ValueError) as exc:
             raise CredentialError("the key file cannot be read", path=str(self.path)) from exc
@@ -294,11 +307,11 @@ class Seed:
     def __init__(self, seed: bytes) -> None:
         self._seed = seed
 
-    def new_params(self) -> SlotParams:
+    def new_params(self, context: Mapping[str, str] = NOWHERE) -> SlotParams:
         """Choose nothing."""
         return SlotParams()
 
-    def seed(self, params: SlotParams) -> bytes:
+    def seed(self, params: SlotParams, context: Mapping[str, str] = NOWHERE) -> bytes:
         """Give the seed."""
         return self._seed
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 from attrs import define, field
@@ -48,6 +49,8 @@ class Domain:
     subject: SubjectKey | None
     _vault_id: bytes
     _record: DomainRecord
+    _newest: Callable[[bytes], Domain] | None = None
+    """Gives the handle that the keyring has today, which may know later generations."""
     _keys: dict[tuple[str, int], bytes] = field(factory=dict)
 
     @property
@@ -66,10 +69,16 @@ class Domain:
         return key
 
     def _generation_key(self, generation: int) -> bytes:
-        for number, key in self._record.generations:
-            if number == generation:
-                return key
+        key = self._own_key(generation)
+        if key is None and self._newest is not None:
+            # Others may write under keys that were made after this handle was.
+            key = self._newest(self.id)._own_key(generation)
+        if key is not None:
+            return key
         raise DamagedData(f"the keyring holds no generation {generation} of a domain")
+
+    def _own_key(self, generation: int) -> bytes | None:
+        return dict(self._record.generations).get(generation)
 
     def chunk_id(self, data: bytes | bytearray | memoryview, kind: str = "data") -> bytes:
         """Name a chunk: keyed BLAKE3, 32 bytes, with a key per kind of content."""
@@ -163,30 +172,48 @@ def place(home_key: bytes, subject: SubjectKey | None) -> tuple[int, int]:
     return digest[0], _TAG.unpack_from(digest, 1)[0]
 
 
-def new_record(subject: SubjectKey | None, home: int) -> tuple[bytes, DomainRecord]:
+def new_record(
+    subject: SubjectKey | None, home: int, generation: int = 1
+) -> tuple[bytes, DomainRecord]:
     """
-    Make a domain with fresh keys.
+    Make a domain with fresh keys, the first of which has the number *generation*.
 
     The first byte of the id is the home shard, so that a domain is found by
     its id as well; the other fifteen are random.
     """
-    record = DomainRecord(os.urandom(32), [(1, os.urandom(32))], list(subject or ()))
+    record = DomainRecord(os.urandom(32), [(generation, os.urandom(32))], list(subject or ()))
     return bytes([home]) + os.urandom(15), record
 
 
-def open_domain(vault_id: bytes, domain_id: bytes, record: DomainRecord) -> Domain:
-    """Give the handle of a keyring record."""
+def open_domain(
+    vault_id: bytes,
+    domain_id: bytes,
+    record: DomainRecord,
+    newest: Callable[[bytes], Domain] | None = None,
+) -> Domain:
+    """
+    Give the handle of a keyring record.
+
+    Args:
+        newest: Gives the handle of an id as the keyring has it now, for what
+            is read with this one when others have later keys.
+    """
     subject: SubjectKey | None = tuple(record.label) or None  # type: ignore[assignment]
-    return Domain(domain_id, subject, vault_id, record)
+    return Domain(domain_id, subject, vault_id, record, newest)
 
 
-def meta_domain(vault_id: bytes, meta_secret: bytes) -> Domain:
+def meta_domain(
+    vault_id: bytes,
+    meta_secret: bytes,
+    generations: Sequence[tuple[int, bytes]],
+    newest: Callable[[bytes], Domain] | None = None,
+) -> Domain:
     """
     Give the vault's own domain: snapshot roots and tables, which name nobody.
 
-    Its keys come from the keyring root and are carried over every epoch.
+    Its keys come from the keyring root; id and secret are carried over every epoch.
     """
     secret = seal.derive(meta_secret, "meta/secret", vault_id)
-    data = seal.derive(meta_secret, "meta/data", vault_id)
     domain_id = seal.derive(meta_secret, "meta/id", vault_id, 16)
-    return Domain(domain_id, None, vault_id, DomainRecord(secret, [(1, data)], []))
+    record = DomainRecord(secret, list(generations), [])
+    return Domain(domain_id, None, vault_id, record, newest)

@@ -17,7 +17,7 @@ from .domains import Domain, DomainRecord, meta_domain, new_record, open_domain,
 from .root import KeyState, Root
 from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
 
-__all__ = ["Keyring", "first_shard"]
+__all__ = ["Keyring", "first_shard", "seal_shard"]
 
 _Wanted = tuple[int, int, SubjectKey | None]
 """(home shard, search tag, subject)."""
@@ -27,7 +27,8 @@ CACHE_BYTES: Final = 32 << 20
 MAX_DOMAINS_HELD: Final = 16_384
 
 
-def _seal_shard(root: Root, number: int, shard: Shard) -> bytes:
+def seal_shard(root: Root, number: int, shard: Shard) -> bytes:
+    """Seal a shard as number *number* of the root's epoch."""
     return seal.seal(
         root.shard_key(number),
         seal.Kind.SHARD,
@@ -44,7 +45,7 @@ def first_shard(root: Root) -> tuple[int, bytes, bytes]:
     home, tag = place(key, None)
     domain_id, record = new_record(None, home)
     shard = Shard.build([(tag, domain_id, codec.encode(record))])
-    return home, _seal_shard(root, home, shard), domain_id
+    return home, seal_shard(root, home, shard), domain_id
 
 
 class Keyring:
@@ -68,17 +69,29 @@ class Keyring:
     ) -> None:
         self._store = store
         self._current = current
-        self._refresh = refresh
+        self.refresh = refresh
         self.root = root
         self._vault_id = root.vault_id
         self._home_key = seal.derive(root.secrets.shard_choice, "home", root.vault_id)
-        self.meta = meta_domain(root.vault_id, root.secrets.meta)
+        self.meta = self._meta_of(root)
         self.index_secret = seal.derive(root.secrets.index, "index", root.vault_id)
         self._lock = threading.RLock()
         self._shards: OrderedDict[bytes, Shard] = OrderedDict()
         self._cached_bytes = 0
         self._domains: OrderedDict[bytes, Domain] = OrderedDict()
         self._subjects: OrderedDict[SubjectKey | None, Domain] = OrderedDict()
+
+    def _meta_of(self, root: Root) -> Domain:
+        meta = root.secrets.meta
+        keys = [(number, root.vault_key(meta, number)) for number, _ in root.generations]
+        return meta_domain(root.vault_id, meta, keys, self.by_id)
+
+    def adopt(self, root: Root) -> None:
+        """Go on with the keys of another epoch; handles of domains that are in use stay good."""
+        with self._lock:
+            self.root, self.meta = root, self._meta_of(root)
+            self._domains.clear()
+            self._subjects.clear()
 
     @property
     def none(self) -> Domain:
@@ -91,18 +104,35 @@ class Keyring:
 
         Raises:
             NotFoundError: It belongs to a domain that is no longer there.
+            DamagedData: It belongs to nothing that is known.
         """
+        root, generation = self.root, int.from_bytes(ref[-4:], "little")
         if key == "audit":
-            return seal.derive(self.root.secrets.audit, "body/audit", self._vault_id + ref)
+            base = root.vault_key(root.secrets.audit, generation)
+            return seal.derive(base, "body/audit", self._vault_id + ref)
         if key == "meta":
-            return seal.derive(self.root.secrets.meta, "body/meta", self._vault_id)
+            base = root.vault_key(root.secrets.meta, generation)
+            return seal.derive(base, "body/meta", self._vault_id + ref)
         if key == "domain":
             return self.by_id(ref).body_key
         raise DamagedData("a body of a ledger record names no known key")
 
     # ---- looking up
 
-    def _shard(self, state: KeyState, number: int) -> Shard | None:
+    @property
+    def generation_ref(self) -> bytes:
+        """What names the generation that the vault's own bodies are sealed under now."""
+        return self.root.generation.to_bytes(4, "little")
+
+    def shard(self, state: KeyState, number: int) -> Shard | None:
+        """
+        Give a shard as *state* has it; None where it has none.
+
+        Raises:
+            NotFoundError: It is gone, or *state* is of another epoch than the
+                keys at hand: fold again.
+            DamagedData: It was altered.
+        """
         digest = state.shards.get(number)
         if digest is None:
             return None
@@ -111,11 +141,14 @@ class Keyring:
             if shard is not None:
                 self._shards.move_to_end(digest)
                 return shard
+        root = self.root
+        if root.epoch != state.epoch:
+            raise NotFoundError("the vault's keys were changed meanwhile", kind="epoch")
         data = self._store.get_whole(names.shard_name(digest), MAX_SHARD_BYTES)
         if names.content_hash(data) != digest:
             raise DamagedData("a keyring shard was altered", object=names.shard_name(digest))
         payload = seal.open_sealed(
-            self.root.shard_key(number), seal.Kind.SHARD, self._vault_id, data, generation=number
+            root.shard_key(number), seal.Kind.SHARD, self._vault_id, data, generation=number
         )
         shard = Shard(payload)
         self._hold(digest, shard)
@@ -134,12 +167,18 @@ class Keyring:
         """Read a shard; fold again when it was replaced meanwhile."""
         for _ in range(16):
             state = self._current()
-            digest = state.shards.get(number)
+            seen = (state.epoch, state.shards.get(number))
             try:
-                return self._shard(state, number)
-            except NotFoundError:
-                # Another thread may have folded the replacement already.
-                if not self._refresh() and self._current().shards.get(number) == digest:
+                return self.shard(state, number)
+            except NotFoundError as exc:
+                # Another thread may have folded the replacement, or taken up the keys, already.
+                moved = self.refresh()
+                now = self._current()
+                if (
+                    not moved
+                    and exc.kind != "epoch"
+                    and seen == (now.epoch, now.shards.get(number))
+                ):
                     break
         name = names.shard_name(self._current().shards[number])
         raise DamagedData("a keyring shard that the ledger names is missing", object=name)
@@ -161,7 +200,7 @@ class Keyring:
             shard = self._fresh_shard(number)
             record = shard.find_id(domain_id) if shard is not None else None
             if record is not None:
-                return self._keep(open_domain(self._vault_id, domain_id, record))
+                return self._keep(self._open(domain_id, record))
         raise NotFoundError("the keyring does not hold that domain", kind="domain")
 
     def find(self, subject: SubjectKey | None) -> Domain | None:
@@ -213,11 +252,16 @@ class Keyring:
             if hit is None:
                 rest.append(row)
             else:
-                found[subject] = self._keep(open_domain(self._vault_id, *hit))
+                found[subject] = self._keep(self._open(*hit))
         return rest
+
+    def _open(self, domain_id: bytes, record: DomainRecord) -> Domain:
+        return open_domain(self._vault_id, domain_id, record, self.by_id)
 
     def _keep(self, domain: Domain) -> Domain:
         with self._lock:
+            if domain.generation != self.root.generation:
+                return domain  # Read before the keys were changed; nothing new may be under it.
             self._domains[domain.id] = domain
             self._subjects[domain.subject] = domain
             while len(self._domains) > MAX_DOMAINS_HELD:
@@ -242,7 +286,7 @@ class Keyring:
         found = self.find_many(wanted)
         for subject in wanted - found.keys():
             home, _tag = place(self._home_key, subject)
-            found[subject] = open_domain(self._vault_id, *new_record(subject, home))
+            found[subject] = self._open(*new_record(subject, home, self.root.generation))
         return found
 
     def new_rows(self, subjects: Iterable[SubjectKey | None]) -> list[ShardRow]:
@@ -250,7 +294,7 @@ class Keyring:
         rows = []
         for subject in subjects:
             home, tag = place(self._home_key, subject)
-            domain_id, record = new_record(subject, home)
+            domain_id, record = new_record(subject, home, self.root.generation)
             rows.append((tag, domain_id, codec.encode(record)))
         return rows
 
@@ -260,7 +304,7 @@ class Keyring:
         changes = []
         for number, rows in shards.items():
             shard = Shard.build(rows)
-            data = _seal_shard(self.root, number, shard)
+            data = seal_shard(self.root, number, shard)
             digest = names.content_hash(data)
             self._store.put(names.shard_name(digest), data)
             self._hold(digest, shard)
@@ -270,7 +314,7 @@ class Keyring:
     def open_rows(self, rows: list[ShardRow]) -> dict[SubjectKey | None, Domain]:
         """Give the domains of rows that a ledger record has just made current."""
         opened = [
-            self._keep(open_domain(self._vault_id, domain_id, codec.decode(record, DomainRecord)))
+            self._keep(self._open(domain_id, codec.decode(record, DomainRecord)))
             for _tag, domain_id, record in rows
         ]
         return {domain.subject: domain for domain in opened}
@@ -285,14 +329,14 @@ class Keyring:
             (number, hash replaced or empty, new hash) of each shard.
         """
         for number in YOUNG:
-            shard = self._shard(state, number)
+            shard = self.shard(state, number)
             held = len(shard.payload) if shard is not None else 0
             if held < YOUNG_LIMIT_BYTES:
                 old = list(shard.rows()) if shard is not None else []
                 return self._write_shards(state, {number: old + rows})
         young: dict[int, list[ShardRow]] = {number: [] for number in range(HOMES)}
         for number in YOUNG:
-            shard = self._shard(state, number)
+            shard = self.shard(state, number)
             for row in shard.rows() if shard is not None else ():
                 young[row[1][0]].append(row)
         for row in rows:
@@ -300,7 +344,7 @@ class Keyring:
         changes = []
         for number, more in young.items():
             if more:
-                home = self._shard(state, number)
+                home = self.shard(state, number)
                 old = list(home.rows()) if home is not None else []
                 changes += self._write_shards(state, {number: old + more})
         return changes + self._write_shards(state, {number: [] for number in YOUNG})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 from attrs import frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,13 +17,22 @@ from ..format.header import Bytes16, Bytes32
 from ..store.seam import StoreSeam
 from .credentials import Credential
 from .shards import SHARDS
-from .slots import MAX_SLOT_BYTES, MAX_SLOTS, Slot, SlotContext, decode_slot, open_slot
+from .slots import (
+    MAX_SLOT_BYTES,
+    MAX_SLOTS,
+    Slot,
+    SlotContext,
+    decode_slot,
+    may_open,
+    open_slot,
+)
 
 __all__ = [
     "KeyState",
     "Root",
     "Signer",
     "Unlocked",
+    "decode_root",
     "encode_root",
     "new_root",
     "read_root",
@@ -95,6 +104,10 @@ class Secrets(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     shard_choice: Bytes32
 
 
+MAX_GENERATIONS: Final = 4096
+Generation = Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
+
+
 class Root(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """What the epoch's root key opens."""
 
@@ -110,6 +123,29 @@ class Root(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     authority_key: Bytes32
     """Ed25519 seed that certifies writers."""
     secrets: Secrets
+    generations: Annotated[
+        list[tuple[Generation, Bytes32]], Meta(min_length=1, max_length=MAX_GENERATIONS)
+    ]
+    """
+    (number, key), ascending. The last number is the one that new keys of domains
+    get; its key is mixed into what is sealed under the secrets.
+    """
+
+    @property
+    def generation(self) -> int:
+        """The generation that is written with."""
+        return self.generations[-1][0]
+
+    def vault_key(self, secret: bytes, generation: int) -> bytes:
+        """
+        Give the key of a generation under one of the secrets; DamagedData if there is none.
+
+        Both are needed: whoever was removed knows the secret and no later generation.
+        """
+        for number, key in self.generations:
+            if number == generation:
+                return seal.derive(secret, "generation", key)
+        raise DamagedData(f"the keyring root holds no generation {generation}")
 
     def shard_key(self, number: int) -> bytes:
         """Give the key that shard *number* is sealed under."""
@@ -134,6 +170,7 @@ def new_root(vault_id: bytes, header_hash: bytes, authority_key: bytes) -> Root:
         os.urandom(32),
         authority_key,
         secrets,
+        [(1, os.urandom(32))],
     )
 
 
@@ -152,13 +189,22 @@ class Unlocked:
 
 
 def unlock(
-    store: StoreSeam, state: KeyState, header_hash: bytes, credential: Credential
+    store: StoreSeam,
+    state: KeyState,
+    header_hash: bytes,
+    credential: Credential,
+    *,
+    trusted: bool,
 ) -> Unlocked:
     """
     Open the current epoch with *credential*.
 
+    Args:
+        trusted: The vault's authority is known from elsewhere than the store.
+
     Raises:
-        CredentialError: It opens no slot. Nothing else was read.
+        CredentialError: It opens no slot, or as :func:`open_slot`. Nothing
+            else was read.
         DamagedData: A slot or the root is missing, altered, or not the one
             that the ledger names.
 
@@ -166,8 +212,9 @@ def unlock(
     """
     context = SlotContext(state.vault_id, state.authority, state.epoch, state.salt)
     damaged: list[DamagedData] = []
+    refused: list[CredentialError] = []
     for slot_id, kind, digest in state.slots:
-        if kind != credential.kind:
+        if not may_open(credential.kind, kind):
             continue
         try:
             slot = read_slot(store, state.epoch, slot_id, digest)
@@ -175,13 +222,20 @@ def unlock(
             # Another slot may still open.
             damaged.append(exc)
             continue
-        root_key = open_slot(slot, credential, context)
+        try:
+            root_key = open_slot(slot, credential, context, trusted=trusted)
+        except CredentialError as exc:
+            if credential.kind != "kms" or exc.transient:
+                raise
+            # Each slot may be another key's of the service.
+            refused.append(exc)
+            continue
         if root_key is not None:
             return Unlocked(_open_root(store, state, header_hash, root_key), slot_id)
-    if damaged:
-        raise damaged[0]
+    for problem in (*damaged, *refused):
+        raise problem
     kinds = ", ".join(_count(state, kind) for kind in sorted({k for _, k, _ in state.slots}))
-    what = "passphrase" if credential.kind == "passphrase" else "key file"
+    what = {"passphrase": "passphrase", "kms": "key service"}.get(credential.kind, "key file")
     raise CredentialError(
         f"the {what} opens no slot of vault {state.vault_id.hex()[:8]} ({kinds}). "
         "No data was read.",
@@ -216,10 +270,14 @@ def _named(store: StoreSeam, name: str, digest: bytes, what: str, max_bytes: int
     return data
 
 
+def decode_root(data: bytes, root_key: bytes, vault_id: bytes, epoch: bytes) -> Root:
+    """Open a sealed root; DamagedData when it is not of that vault and epoch, or altered."""
+    key = seal.derive(root_key, "root", vault_id + epoch)
+    return codec.decode(seal.open_sealed(key, seal.Kind.ROOT, vault_id, data), Root)
+
+
 def _open_root(store: StoreSeam, state: KeyState, header_hash: bytes, root_key: bytes) -> Root:
-    data = read_root(store, state)
-    key = seal.derive(root_key, "root", state.vault_id + state.epoch)
-    root = codec.decode(seal.open_sealed(key, seal.Kind.ROOT, state.vault_id, data), Root)
+    root = decode_root(read_root(store, state), root_key, state.vault_id, state.epoch)
     if root.header_hash != header_hash or root.epoch != state.epoch:
         raise DamagedData("the vault's header was altered or replaced", object=names.HEADER)
     return root

@@ -34,13 +34,35 @@ from ..format import codec, seal
 from ..format.seal import expect_magic
 from .credentials import Credential, SlotParams
 
-__all__ = ["Slot", "SlotContext", "decode_slot", "encode_slot", "make_slot", "open_slot"]
+__all__ = [
+    "Slot",
+    "SlotContext",
+    "SlotOwner",
+    "decode_slot",
+    "encode_slot",
+    "make_owner",
+    "make_slot",
+    "may_open",
+    "open_slot",
+    "reseal_slot",
+]
 
 MAGIC: Final = b"LBKSLT1"
 MAX_SLOTS: Final = 64
 MAX_SLOT_BYTES: Final = 65_536
 _MLKEM_PUBLIC: Final = 1184
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+@frozen
+class SlotOwner:
+    """What is public of a slot, and stays the same when it moves to another epoch."""
+
+    id: bytes
+    kind: str
+    params: SlotParams
+    public_key: bytes
+    vouch: bytes
 
 
 class Slot(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -59,8 +81,14 @@ class Slot(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     Keyed hash of vault id and authority under a key that only the credential has.
 
     HPKE says nothing about who sealed: without this, whoever knows the public
-    key could put a vault of his own in the place of the true one.
+    key could put a vault of his own in the place of the true one. Empty where
+    the slot was made for a public key alone.
     """
+
+    @property
+    def owner(self) -> SlotOwner:
+        """What moves to another epoch."""
+        return SlotOwner(self.id, self.kind, self.params, self.public_key, self.vouch)
 
 
 @frozen
@@ -76,6 +104,10 @@ class SlotContext:
         """Say, as the owner of *seed*, that this is the vault that was meant."""
         key = seal.derive(seed, "vouch")
         return blake3(self.vault_id + self.authority, key=key).digest()
+
+    def bound(self, slot_id: bytes) -> dict[str, str]:
+        """Name vault and slot for a key service, which binds to them what it wraps."""
+        return {"vault": self.vault_id.hex(), "slot": slot_id.hex()}
 
     def info(self, slot_id: bytes, public_key: bytes) -> bytes:
         """Give the context string of HPKE and HKDF."""
@@ -111,50 +143,75 @@ def _public_key(raw: bytes) -> MLKEM768X25519PublicKey:
     )
 
 
+def make_owner(credential: Credential, context: SlotContext) -> SlotOwner:
+    """Choose what a new slot for *credential* keeps for life. Cost: one key stretching."""
+    slot_id = os.urandom(8)
+    bound = context.bound(slot_id)
+    params = credential.new_params(bound)
+    seed = credential.seed(params, bound)
+    return SlotOwner(slot_id, credential.kind, params, public_key_of(seed), context.vouch(seed))
+
+
 def make_slot(credential: Credential, root_key: bytes, context: SlotContext) -> Slot:
     """Make a slot of *context*'s epoch for *credential*. Cost: one key stretching."""
-    params = credential.new_params()
-    seed = credential.seed(params)
-    return reseal_slot(
-        os.urandom(8),
-        credential.kind,
-        params,
-        public_key_of(seed),
-        context.vouch(seed),
-        root_key,
-        context,
-    )
+    return reseal_slot(make_owner(credential, context), root_key, context)
 
 
-def reseal_slot(
-    slot_id: bytes,
-    kind: str,
-    params: SlotParams,
-    public_key: bytes,
-    vouch: bytes,
-    root_key: bytes,
-    context: SlotContext,
-) -> Slot:
-    """Make a slot from what is public of it, as a change of epoch does."""
-    info = context.info(slot_id, public_key)
+def reseal_slot(owner: SlotOwner, root_key: bytes, context: SlotContext) -> Slot:
+    """Make a slot of *context*'s epoch from what is public of it; DamagedData if that is no key."""
+    info = context.info(owner.id, owner.public_key)
     k1 = os.urandom(32)
-    wrapped = _SUITE.encrypt(k1, _public_key(public_key), info)
+    try:
+        wrapped = _SUITE.encrypt(k1, _public_key(owner.public_key), info)
+    except ValueError as exc:
+        raise DamagedData("a key slot's public key is none") from exc
     box = seal.seal(context.kek(k1, info), seal.Kind.SLOT, context.vault_id, root_key, pad=64)
-    return Slot(slot_id, kind, params, public_key, wrapped, box, vouch)
+    return Slot(owner.id, owner.kind, owner.params, owner.public_key, wrapped, box, owner.vouch)
 
 
-def open_slot(slot: Slot, credential: Credential, context: SlotContext) -> bytes | None:
-    """Give the epoch's root key, or None when *credential* is not this slot's."""
-    info = context.info(slot.id, slot.public_key)
-    seed = credential.seed(slot.params)
-    if not hmac.compare_digest(slot.public_key, public_key_of(seed)):
-        return None
-    if not hmac.compare_digest(slot.vouch, context.vouch(seed)):
+def may_open(credential: str, slot: str) -> bool:
+    """Tell whether a credential of one kind may open slots of a kind."""
+    return credential == slot or (credential, slot) == ("keyfile", "recipient")
+
+
+def _refuse_unmeant(slot: Slot, expected: bytes, *, trusted: bool) -> None:
+    """Raise where nothing shows that the slot's vault is the one that its owner means."""
+    if not slot.vouch and trusted:
+        return
+    if not slot.vouch:
+        raise CredentialError(
+            "the slot was made for your public key by somebody else, so it cannot show that this "
+            "is the vault you mean. Open it once with public_key= as the vault's owner gives it "
+            "(vault.public_key)",
+            kind="unvouched",
+        )
+    if not hmac.compare_digest(slot.vouch, expected):
         raise CredentialError(
             "the slot is for this credential, but was not made with it: another vault stands "
             "where yours should be. Do not write to it; ask who changed the store",
             kind="forged_vault",
         )
+
+
+def open_slot(
+    slot: Slot, credential: Credential, context: SlotContext, *, trusted: bool = False
+) -> bytes | None:
+    """
+    Give the epoch's root key, or None when *credential* is not this slot's.
+
+    Args:
+        trusted: The vault's authority is known from elsewhere than the store.
+
+    Raises:
+        CredentialError: Kind "forged_vault" or "unvouched": it is, and nothing
+            shows that this is the vault that was meant; "stale_slot": slot or
+            ledger was replaced.
+    """
+    info = context.info(slot.id, slot.public_key)
+    seed = credential.seed(slot.params, context.bound(slot.id))
+    if not hmac.compare_digest(slot.public_key, public_key_of(seed)):
+        return None
+    _refuse_unmeant(slot, context.vouch(seed), trusted=trusted)
     try:
         k1 = _SUITE.decrypt(slot.wrapped, _private_key(seed), info)
     except InvalidTag:

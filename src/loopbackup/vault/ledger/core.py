@@ -58,9 +58,10 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     at_us: int
     slots: list[tuple[bytes, str, bytes]]
     writers: list[Certificate]
+    house: Bytes16
     shards: list[tuple[int, bytes]]
     snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]]]]
-    segments: list[tuple[bytes, bytes, int]]
+    segments: list[tuple[bytes, bytes, int, Bytes32]]
     condemned: list[tuple[bytes, int, int]]
     swept: list[tuple[bytes, int, bytes]]
     claims: list[tuple[bytes, bytes, bytes, bytes, int]]
@@ -90,6 +91,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         at_us=state.at_us,
         slots=list(state.slots),
         writers=[state.writers[k] for k in sorted(state.writers)],
+        house=state.house,
         shards=sorted(state.shards.items()),
         snapshots=[
             (
@@ -98,7 +100,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
             )
             for s in sorted(state.snapshots.values(), key=lambda s: s.index)
         ],
-        segments=[(s.name, s.front, s.added) for s in state.segments],
+        segments=[(s.name, s.front, s.added, s.leaf) for s in state.segments],
         condemned=sorted((name, *when) for name, when in condemned.items()),
         swept=sorted(
             (k, upto, join_names(sorted(kept))) for k, (upto, kept) in state.swept.items()
@@ -140,6 +142,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         at_us=core.at_us,
         slots=tuple(core.slots),
         writers={c.writer: c for c in core.writers},
+        house=core.house,
         shards=dict(core.shards),
         snapshots={s[0]: SnapshotRecord(*s[:6], _known(s[6])) for s in core.snapshots},
         segments=tuple(Segment(*s) for s in core.segments),

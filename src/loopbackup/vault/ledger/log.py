@@ -46,6 +46,7 @@ from .commit import (
     inline_or_list,
     put_list,
 )
+from .epoch import FollowsEpochs
 from .memory import Head, LocalMemory
 from .state import Admitted, Front, State, split_fronts
 from .summary import Candidate, candidates, put_summary
@@ -92,6 +93,8 @@ class Log:
         self._pid = os.getpid()
         self._last = names.content_hash(first)
         self.signer: Signer | None = None
+        self.keys: FollowsEpochs | None = None
+        """Holds the keys of an epoch; told when another one counts."""
         self.fresh = False
         self._lacks_first = False
         self.state = self._genesis()
@@ -214,16 +217,44 @@ class Log:
                 if exc.kind not in ("read_only", "denied"):
                     raise
 
+    def fold_further(self) -> None:
+        """Fold what was committed since, and remember nothing: no credential has opened it yet."""
+        with self._lock:
+            self._fold([])
+
     def refresh(self) -> bool:
-        """Fold what was committed since; True if anything was."""
+        """
+        Fold what was committed since; True if anything was.
+
+        Raises:
+            CredentialError: The keys were changed, and the credential that the
+                vault was opened with has no slot any more.
+        """
         self.check_process()
         with self._lock:
             before = self.state.size
-            self._fold([])
+            self._catch_up()
             moved = self.state.size > before
             if moved:
                 self._memory.remember(self.state)
             return moved
+
+    def _catch_up(self) -> None:
+        """
+        Fold to the head, and take up its keys where they were changed.
+
+        Epochs that were replaced in their turn are passed over: their key
+        objects are gone.
+        """
+        self._fold([])
+        while self.keys is not None and self.keys.epoch != self.state.epoch:
+            state = self.state
+            try:
+                self.keys.follow(state)
+            except (DamagedData, NotFoundError):
+                self._fold([])
+                if self.state.epoch == state.epoch:
+                    raise
 
     def check_process(self) -> None:
         """Refuse to go on in a forked child."""
@@ -328,17 +359,13 @@ class Log:
         """
         Give the packs of a live index segment, from the record that added it.
 
-        Of a record that was altered since it was folded nothing is believed
-        but what its signature still covers.
+        A record that was altered since it was folded is not believed.
         """
         state = self.state
         for live in state.segments:
             if live.name == segment:
                 record = rec.parse_record(self.record(live.added), live.added)
-                writer = state.writers.get(record.frame.writer)
-                if writer is None or not rec.verify_record(
-                    record, vault_id=state.vault_id, public_key=writer.key
-                ):
+                if names.content_hash(record.leaf) != live.leaf:
                     raise DamagedData(
                         f"ledger record {live.added} was altered", kind="altered_ledger"
                     )
@@ -364,7 +391,7 @@ class Log:
             raise InputError("this vault is open for reading only")
         while True:
             with self._lock:
-                self._fold([])
+                self._catch_up()
                 done = self.state.commits.get(intent.commit_id)
                 if done is not None:
                     return done

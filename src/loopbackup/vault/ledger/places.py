@@ -65,6 +65,10 @@ class Places:
                 found=pin.vault_id.hex(),
             )
 
+    def knows(self, place: str | None, pin: Pin) -> bool:
+        """Tell whether this host has opened the vault at *place* before."""
+        return self._known(place) == pin
+
     def keep(self, place: str | None, pin: Pin) -> None:
         """Remember the vault at *place*, instead of any other."""
         if self._folder is None or place is None or self._known(place) == pin:

@@ -15,7 +15,9 @@ from attrs import Factory, define, evolve
 
 from ...errors import DamagedData, NewerFormat
 from ..format import record as rec
+from ..format.names import content_hash
 from ..format.record import Certificate, Record
+from .epoch import why_void
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
 from .tree import Tree
 from .values import (
@@ -24,6 +26,7 @@ from .values import (
     Front,
     Segment,
     SnapshotRecord,
+    epoch_short,
     join_fronts,
     join_names,
     object_name,
@@ -39,6 +42,7 @@ __all__ = [
     "Segment",
     "SnapshotRecord",
     "State",
+    "epoch_short",
     "join_fronts",
     "join_names",
     "object_name",
@@ -72,6 +76,8 @@ class State:
     slots: tuple[tuple[bytes, str, bytes], ...] = ()
     """(id, kind, hash) of every key slot of the epoch."""
     writers: dict[bytes, Certificate] = Factory(dict)
+    house: bytes = b""
+    """Writer id of the epoch's house key."""
     shards: dict[int, bytes] = Factory(dict)
     snapshots: dict[bytes, SnapshotRecord] = Factory(dict)
     segments: tuple[Segment, ...] = ()
@@ -222,10 +228,6 @@ class State:
         # Before anything is read: a condemned list may be swept, and nobody could fold on.
         self._refuse_condemned(_lists(facts))
         match facts:
-            case rec.Created():
-                return lambda: self._create(record, facts)
-            case rec.DomainsAdded():
-                return self._add_domains(record, facts)
             case rec.SnapshotCommitted():
                 return self._commit_snapshot(record, facts, fetch_list)
             case rec.Forgotten():
@@ -242,8 +244,20 @@ class State:
                 return self._claim(record, facts)
             case rec.RunEnded():
                 return lambda: self._end_claim(facts.run)
+            case _:
+                return self._plan_keys(record, facts, fetch_list)
+
+    def _plan_keys(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
+        """Do the same for what changes keys and writers; all other kinds have no effect."""
+        match facts:
+            case rec.Created():
+                return lambda: self._create(record, facts)
+            case rec.DomainsAdded():
+                return self._add_domains(record, facts)
             case rec.WriterEnrolled():
                 return self._enrol(facts)
+            case rec.EpochChanged():
+                return self._change_epoch(record, facts)
             case _:
                 return self._plan_mark(record, facts, fetch_list)
 
@@ -260,7 +274,7 @@ class State:
         self.epoch, self.root, self.salt = record.frame.epoch, record.frame.root, facts.salt
         self.none_domain, self.location = facts.none_domain, facts.location
         self.slots = tuple(facts.slots)
-        self.writers = {facts.house.writer: facts.house}
+        self.writers, self.house = {facts.house.writer: facts.house}, facts.house.writer
         self.shards = dict(facts.shards)
 
     def _add_domains(self, record: Record, facts: rec.DomainsAdded) -> Callable[[], None]:
@@ -298,7 +312,7 @@ class State:
                 tuple(zip(record.frame.bodies, record.bodies, strict=True)),
             )
             self.snapshots = {**self.snapshots, facts.snapshot: snapshot}
-            self.segments += tuple(Segment(*front, self.size) for front in segments)
+            self.segments += self._added(record, segments)
             self._keep_list(facts.packs_list)
             self._keep_list(facts.domains_list)
             for at in range(0, len(facts.runs), 16):
@@ -350,7 +364,7 @@ class State:
         def effect() -> None:
             # An overlay whose snapshots were forgotten before it changes nothing.
             self._set_marks(needed({**self.marks, mark.id: mark}, self.snapshots.values()))
-            self.segments += tuple(Segment(*front, self.size) for front in segments)
+            self.segments += self._added(record, segments)
             self._keep_list(listed)
 
         return effect
@@ -364,6 +378,9 @@ class State:
         condemned = split_names(facts.condemned or _listed(facts.condemned_list, fetch_list))
         old = set(split_names(facts.old_segments or _listed(facts.old_segments_list, fetch_list)))
         new = split_fronts(facts.new_segments)
+        current = {epoch_short(self.epoch), *(b"s" + digest for digest in self.shards.values())}
+        if not current.isdisjoint(condemned):
+            raise _Void("it condemns keys that are current")
         if not old <= {segment.name for segment in self.segments}:
             raise _Void("it replaces an index segment that is no longer live")
         if any(front.name in self.condemned or front.name in condemned for front in new):
@@ -377,7 +394,7 @@ class State:
             gone = old | set(condemned)
             self.distrusted -= gone
             kept = tuple(s for s in self.segments if s.name not in gone)
-            self.segments = kept + tuple(Segment(*front, self.size) for front in new)
+            self.segments = kept + self._added(record, new)
             for digest in (facts.condemned_list, facts.old_segments_list, facts.packs_list):
                 self._keep_list(digest)
 
@@ -439,6 +456,29 @@ class State:
             self.writers = {**self.writers, facts.certificate.writer: facts.certificate}
 
         return effect
+
+    def _change_epoch(self, record: Record, facts: rec.EpochChanged) -> Callable[[], None]:
+        reason = why_void(self, facts)
+        if reason is not None:
+            raise _Void(reason)
+
+        def effect() -> None:
+            when = (self.size, record.frame.at_us)
+            gone = [epoch_short(self.epoch), *(b"s" + base for _, base, _ in facts.changes)]
+            self.condemned = self.condemned | dict.fromkeys(gone, when)
+            self.shards = self.shards | {number: new for number, _, new in facts.changes}
+            self.epoch, self.root, self.salt = facts.epoch, facts.root, facts.salt
+            self.slots = tuple(facts.slots)
+            # What the old house key signs from here on is void.
+            kept = {k: v for k, v in self.writers.items() if k != self.house}
+            self.house = facts.house.writer
+            self.writers = {**kept, self.house: facts.house}
+
+        return effect
+
+    def _added(self, record: Record, fronts: list[Front]) -> tuple[Segment, ...]:
+        leaf = content_hash(record.leaf)
+        return tuple(Segment(*front, self.size, leaf) for front in fronts)
 
     def _keep_list(self, digest: bytes) -> None:
         if digest:

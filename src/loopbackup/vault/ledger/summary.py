@@ -41,11 +41,15 @@ class Candidate:
         if record.frame.kind != "summary":
             return False
         facts, state = record.facts(), self.state
+        # None: the keys were changed between the summary and the record.
+        certificate = state.writers.get(record.frame.writer)
         named = (facts.size, facts.hash, facts.tree)
-        return named == (state.size, self.digest, state.tree.head()) and rec.verify_certificate(
-            state.writers[record.frame.writer],
-            vault_id=header.vault_id,
-            authority=header.authority,
+        return (
+            named == (state.size, self.digest, state.tree.head())
+            and certificate is not None
+            and rec.verify_certificate(
+                certificate, vault_id=header.vault_id, authority=header.authority
+            )
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from attrs import frozen
 
 from ...errors import DamagedData
-from ..format.names import index_name, list_name, pack_name, shard_name
+from ..format.names import epoch_prefix, index_name, list_name, pack_name, shard_name
 from ..format.record import BodyRef
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Front",
     "Segment",
     "SnapshotRecord",
+    "epoch_short",
     "join_fronts",
     "join_names",
     "object_name",
@@ -29,11 +30,23 @@ NAME = 33
 
 FRONT = NAME + 32
 
-_LONG = {b"p": pack_name, b"i": index_name, b"l": list_name, b"s": shard_name}
+EPOCH_PAD = bytes(16)
+_LONG: dict[bytes, Callable[[bytes], str]] = {
+    b"p": pack_name,
+    b"i": index_name,
+    b"l": list_name,
+    b"s": shard_name,
+    b"k": lambda epoch: epoch_prefix(epoch[:16]),
+}
+
+
+def epoch_short(epoch: bytes) -> bytes:
+    """Give the short name of all key objects of an epoch but its shards."""
+    return b"k" + epoch + EPOCH_PAD
 
 
 def object_name(short: bytes) -> str:
-    """Give the name in the store of a short name."""
+    """Give the name in the store of a short name; what an epoch's names begin with."""
     try:
         return _LONG[short[:1]](short[1:])
     except KeyError:
@@ -91,6 +104,8 @@ class Segment:
     """Hash of its front."""
     added: int
     """Number of the record that added it."""
+    leaf: bytes
+    """Hash of that record's leaf: it is believed as it was folded, whoever may sign today."""
 
 
 @frozen

@@ -222,8 +222,6 @@ class _Run:
         """Hold everything that the snapshot stands on against the state."""
         if self.snapshot in state.snapshots:
             return None
-        if state.epoch != self.session.keyring.root.epoch:
-            raise ConflictError("the vault's keys were changed meanwhile; open it again")
         put = (*self.uploaded.segments, *self.uploaded.packs)
         lost = self.upload.lost(state) or any(front.name in state.condemned for front in put)
         if lost:
@@ -288,7 +286,7 @@ class _Run:
             listed,
             b"".join(ended[:MAX_RUNS_ENDED]),
         )
-        key, ref = "meta", b""
+        key, ref = "meta", self.session.keyring.generation_ref
         if self.table.rows == 1 and domains != self.session.log.state.none_domain:
             key, ref = "domain", domains
         bodies = [

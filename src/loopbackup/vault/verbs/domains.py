@@ -12,13 +12,13 @@ from typing import Final
 
 from attrs import define, field
 
-from ...errors import DamagedData
+from ...errors import DamagedData, NotFoundError
 from ...terms import SubjectKey
 from ..format import record as rec
 from ..keys.domains import Domain
 from ..keys.keyring import Keyring
 from ..keys.shards import ShardRow
-from ..ledger.log import Draft, Log, put_list
+from ..ledger.log import Draft, Log, Rebuild, put_list
 from ..ledger.state import State
 from ..store.seam import StoreSeam
 
@@ -72,8 +72,17 @@ class _AddDomains:
     changes: list[tuple[int, bytes, bytes]] = field(factory=list)
     rows: list[ShardRow] = field(factory=list)
 
-    def validate(self, state: State) -> Draft | None:
+    def validate(self, state: State) -> Draft | Rebuild | None:
         """Look again under the lock: somebody may have been faster."""
+        try:
+            return self._validate(state)
+        except NotFoundError:
+            # A change of epoch deletes the shards that it replaces at once.
+            if not self.keyring.refresh():
+                raise
+            return Rebuild(lambda _state: None)
+
+    def _validate(self, state: State) -> Draft | None:
         self.changes, self.rows = [], []
         missing = self.subjects
         if state.shards is not self.seen:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ...errors import (
     AlreadyExistsError,
     CredentialError,
+    DamagedData,
     FormatError,
     InputError,
     LoopbackupError,
@@ -29,8 +30,9 @@ from ..format.bounds import MAX_HEADER_OBJECT_BYTES
 from ..format.header import MAX_GRACE_S, Header, header_hash, join_header, split_header
 from ..format.seal import FORMAT, SUITE
 from ..keys.credentials import Credential, check_credential
+from ..keys.epoch import certify_house
 from ..keys.keyring import Keyring, first_shard
-from ..keys.root import Root, encode_root, new_root, unlock
+from ..keys.root import Root, Unlocked, encode_root, new_root, unlock
 from ..keys.slots import SlotContext, encode_slot, make_slot
 from ..ledger.log import Log
 from ..ledger.memory import Head, LocalMemory
@@ -176,16 +178,10 @@ def _write_keys(
     sealed = encode_root(root, root_key)
     seam.put(names.root_name(root.epoch), sealed)
 
-    house = Ed25519PrivateKey.from_private_bytes(root.house_key)
-    certificate = rec.sign_certificate(
-        rec.Certificate(root.house_writer, house.public_key().public_bytes_raw(), rec.ALL_ROLES),
-        vault_id=header.vault_id,
-        authority=Ed25519PrivateKey.from_private_bytes(root.authority_key),
-    )
     facts = rec.Created(
         root.header_hash,
         salt,
-        certificate,
+        certify_house(root),
         [(slot.id, slot.kind, names.content_hash(sealed_slot))],
         [(number, shard_hash)],
         none_domain,
@@ -204,6 +200,7 @@ def _write_keys(
         [],
         msgspec.Raw(codec.encode(facts)),
     )
+    house = Ed25519PrivateKey.from_private_bytes(root.house_key)
     return rec.encode_record(frame, (), vault_id=header.vault_id, key=house)
 
 
@@ -287,7 +284,8 @@ def open_vault(
     except InputError as exc:
         raise FormatError(f"the header of the vault at {where} is out of bounds: {exc}") from exc
     log.load(head=known)
-    unlocked = unlock(seam, log.state, header_hash(raw), credential)
+    trusted = expected is not None or places.knows(place, pin)
+    unlocked = _unlock(seam, log, header_hash(raw), credential, trusted=trusted)
     log.remember()
     places.keep(place, pin)
     if not read_only:
@@ -308,10 +306,26 @@ def open_vault(
         gate or AllowAll(),
         read_only,
         _own_folder(seam.store),
-        tuple(path.absolute() for path in getattr(credential, "paths", ())),
+        credential,
+        unlocked.slot,
     )
+    log.keys = session
     _ask(session, actor)
     return session
+
+
+def _unlock(
+    seam: StoreSeam, log: Log, digest: bytes, credential: Credential, *, trusted: bool
+) -> Unlocked:
+    """Open the current epoch; fold on where another one begins meanwhile."""
+    while True:
+        state = log.state
+        try:
+            return unlock(seam, state, digest, credential, trusted=trusted)
+        except (CredentialError, DamagedData):
+            log.fold_further()
+            if log.state.epoch == state.epoch:
+                raise
 
 
 def _ask(session: Session, actor: Actor | None) -> None:

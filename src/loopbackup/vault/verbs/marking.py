@@ -252,7 +252,7 @@ def _bodies(
 
     The reason stands in the first only: it may well name the person.
     """
-    key, ref = ("domain", domain) if domain else ("meta", b"")
+    key, ref = ("domain", domain) if domain else ("meta", session.keyring.generation_ref)
     return [session.body(key, ref, payload), session.audit(actor, action)]
 
 

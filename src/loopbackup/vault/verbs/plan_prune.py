@@ -12,7 +12,7 @@ from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...terms import Problem
 from ..format import names
 from ..keys.domains import Domain
-from ..ledger.state import State
+from ..ledger.state import State, epoch_short
 from ..store.protocol import StoredObject
 from .check_packs import pack_is_gone, too_many_missing
 from .mark import Marks, domains_of, live_chunks, live_parts
@@ -22,6 +22,7 @@ __all__ = ["Listing", "Plan", "condemnations", "look"]
 
 MAX_WASTE: Final = 0.05
 MANY_TAILS: Final = 8
+OLDEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @define
@@ -42,23 +43,32 @@ class Listing:
 
     @classmethod
     def take(cls, session: Session) -> Listing:
-        """List packs, index objects, lists and shards."""
-        sizes, modified = {}, {}
+        """List packs, index objects, lists and keys."""
+        sizes: dict[bytes, int] = {}
+        modified: dict[bytes, datetime | None] = {}
         for prefix, letter in (
             (names.PACKS, b"p"),
             (names.INDEX, b"i"),
             (names.LISTS, b"l"),
-            (names.SHARDS, b"s"),
+            (names.KEYS, b"s"),
         ):
             for entry in session.store.list(prefix):
                 short = _short(letter, entry)
                 if short is not None:
-                    sizes[short] = entry.size_bytes
-                    modified[short] = entry.modified_at
+                    # An epoch has several objects: it is as old as the newest.
+                    sizes[short] = sizes.get(short, 0) + entry.size_bytes
+                    modified[short] = _later(modified.get(short, OLDEST), entry.modified_at)
         return cls(sizes, modified)
 
 
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return None if one is None or other is None else max(one, other)
+
+
 def _short(letter: bytes, entry: StoredObject) -> bytes | None:
+    epoch = names.epoch_of(entry.key)
+    if epoch is not None:
+        return epoch_short(epoch)
     try:
         digest = bytes.fromhex(entry.key.rsplit("/", 1)[-1])
     except ValueError:
@@ -93,8 +103,8 @@ class Plan:
 
 
 def condemnations(state: State) -> int:
-    """Count the condemned names, but for keyring shards, which come with every new subject."""
-    return sum(name[:1] != b"s" for name in state.condemned)
+    """Count the condemned names, but for keys: on those no chunk depends."""
+    return sum(name[:1] not in b"sk" for name in state.condemned)
 
 
 def look(plan: Plan, session: Session, state: State, marks: Marks, listing: Listing) -> None:
@@ -208,6 +218,7 @@ def _unknown(session: Session, state: State, listing: Listing, known: set[bytes]
     named = known | {segment.name for segment in state.segments}
     named |= {b"l" + digest for digest in state.lists}
     named |= {b"s" + digest for digest in state.shards.values()}
+    named.add(epoch_short(state.epoch))
     grace_s = session.header.grace_s
     oldest = session.log.now() - timedelta(seconds=grace_s)
     undated = datetime.max.replace(tzinfo=UTC) if grace_s else oldest

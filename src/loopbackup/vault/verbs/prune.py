@@ -25,7 +25,7 @@ from ..format import record as rec
 from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Rebuild, inline_or_list
-from ..ledger.state import Front, State, join_fronts, join_names
+from ..ledger.state import Front, State, epoch_short, join_fronts, join_names
 from .claims import lapse_claims
 from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
 from .plan_prune import Listing, Plan, condemnations, look
@@ -383,6 +383,7 @@ class _Job:
         named = {segment.name for segment in state.segments if segment.name not in self.merged}
         named |= {b"l" + digest for digest in state.lists}
         named |= {b"s" + digest for digest in state.shards.values()}
+        named.add(epoch_short(state.epoch))
         for reader in session.index.segments(state):
             if reader.short not in self.merged:
                 known = {pack.name for pack in reader.packs}

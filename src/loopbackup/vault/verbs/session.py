@@ -8,13 +8,12 @@ import threading
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
 from msgspec import Struct
 
-from ...errors import InputError, LoopbackupError, PolicyError
+from ...errors import CredentialError, InputError, LoopbackupError, PolicyError
 from ...logs import get_logger
 from ...terms import MAX_REASON_CHARS, Action, Actor, Decision, Facts, Gate
 from ..content.chunker.params import ChunkerParams
@@ -24,7 +23,9 @@ from ..format import codec, seal
 from ..format import record as rec
 from ..format.header import Header
 from ..format.seal import Kind
+from ..keys.credentials import Credential
 from ..keys.keyring import Keyring
+from ..keys.root import KeyState, Unlocked, unlock
 from ..ledger.log import Body, Draft, Log
 from ..store.seam import StoreSeam
 
@@ -64,10 +65,15 @@ class Session:
     read_only: bool
     own_folder: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of the vault's folder, so that it is never its own source or target."""
-    credential_paths: tuple[Path, ...] = ()
-    """Absolute paths of the files that the vault was opened with."""
+    credential: Credential | None = None
+    """What the vault was opened with: opens it again when the keys are changed."""
+    slot: bytes = b""
+    """Id of the slot that it has."""
     opened_marks: object = None
     """What :func:`.standing.standing` keeps, and nobody else looks at."""
+    _expected: dict[bytes, Unlocked] = field(factory=dict)
+    """By name, epochs that this process has made itself."""
+    _ended: CredentialError | None = None
     _executor: ThreadPoolExecutor | None = None
     _fetchers: ThreadPoolExecutor | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -107,12 +113,68 @@ class Session:
         """Raise InputError when the vault is closed or was inherited by a fork."""
         if self._closed:
             raise InputError("this vault is closed; open it again")
+        if self._ended is not None:
+            raise self._ended
         self.log.check_process()
+
+    # ---- other keys
+
+    @property
+    def epoch(self) -> bytes:
+        """Name of the epoch whose keys are at hand."""
+        return self.keyring.root.epoch
+
+    def expect(self, unlocked: Unlocked) -> None:
+        """Remember the keys of an epoch that this process is about to commit."""
+        self._expected[unlocked.root.epoch] = unlocked
+
+    def follow(self, state: KeyState) -> None:
+        """
+        Take up the keys of *state*'s epoch, with the credential that opened the vault.
+
+        Called by the log, whenever it meets another epoch at the head.
+
+        Raises:
+            CredentialError: Kind "slot_removed": the credential has no slot any
+                more. Or a key service cannot be asked now.
+            DamagedData: A key object is missing or altered.
+        """
+        unlocked = self._expected.pop(state.epoch, None) or self._unlock(state)
+        self._expected.clear()
+        self.keyring.adopt(unlocked.root)
+        self.slot = unlocked.slot
+        if self.log.signer is not None:
+            self.log.signer = unlocked.root.signer(self.log.signer.roles)
+        get_logger().info("the vault's keys were changed; going on with the new ones")
+
+    def _unlock(self, state: KeyState) -> Unlocked:
+        assert self.credential is not None
+        header_hash = self.keyring.root.header_hash
+        try:
+            # Whoever has it open knows which vault it is.
+            return unlock(self.store, state, header_hash, self.credential, trusted=True)
+        except CredentialError as exc:
+            if exc.transient or exc.kind != "credential":
+                raise
+            raise self._removed() from exc
+
+    def _removed(self) -> CredentialError:
+        return CredentialError(
+            f"the key that vault {self.header.vault_id.hex()[:8]} was opened with has no slot "
+            "any more. What was committed stands; open the vault with another key",
+            kind="slot_removed",
+        )
+
+    def end(self) -> None:
+        """Let no verb begin any more, for this process has removed the slot that it used."""
+        self._record_gathered()
+        self._ended = self._removed()
+        self.log.signer = None
 
     def own_secrets(self) -> frozenset[tuple[int, int]]:
         """Give device and inode of the files that open this vault, wherever they are linked."""
         found = set()
-        for path in self.credential_paths:
+        for path in getattr(self.credential, "paths", ()):
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.add((status.st_dev, status.st_ino))
@@ -141,7 +203,8 @@ class Session:
             policy=self.gate.digest,
             details={k: str(v) for k, v in details.items()},
         )
-        return self.body("audit", month, codec.encode(body))
+        ref = month + self.keyring.generation_ref
+        return self.body("audit", ref, codec.encode(body))
 
     def body(self, key: str, ref: bytes, payload: bytes) -> Body:
         """Seal a body for a ledger record."""
@@ -201,10 +264,13 @@ class Session:
         if self.read_only or self.log.signer is None:
             return
         drafts = []
-        for actor, count in self._looked.items():
+        with self._lock:
+            looked, self._looked = self._looked, Counter()
+            refused, self._refused = self._refused, Counter()
+        for actor, count in looked.items():
             audit = self.audit(actor, Action.READ)
             drafts.append(Draft("read", rec.Looked(count=count), [audit]))
-        for (actor, action), count in self._refused.items():
+        for (actor, action), count in refused.items():
             audit = self.audit(actor, action, reason=self._reasons[actor, action])
             drafts.append(Draft("refused", rec.Refused(count), [audit]))
         for draft in drafts:

@@ -202,15 +202,18 @@ _ADD: Final = {"hold": _add_hold, "restriction": _add_restriction, "overlay": _a
 
 def _body(session: Session, found: Standing, mark: Mark, type_: type[_B]) -> _B | None:
     """Open a mark's body; None where it is lost, or is none."""
-    owner = ("domain", mark.domain) if mark.domain else ("meta", b"")
-    if mark.ref is None or (mark.ref.key, mark.ref.ref) != owner:
+    ref = mark.ref
+    is_own = ref is not None and (
+        (ref.key, ref.ref) == ("domain", mark.domain) if mark.domain else ref.key == "meta"
+    )
+    if ref is None or not is_own:
         _tell(found, mark, "nothing is sealed beside it that is its own")
         return None
     if mark.body is None:
         _tell(found, mark, "what it says is lost")
         return None
     try:
-        return codec.decode(session.open_body(mark.ref, mark.body), type_)
+        return codec.decode(session.open_body(ref, mark.body), type_)
     except (DamagedData, NotFoundError) as exc:
         _tell(found, mark, str(exc))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import define
@@ -49,14 +50,11 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
         return Swept()
     sizes = {
         entry.key: entry.size_bytes
-        for prefix in (names.PACKS, names.INDEX, names.LISTS, names.SHARDS)
+        for prefix in (names.PACKS, names.INDEX, names.LISTS, names.KEYS)
         for entry in session.store.list(prefix)
     }
     result, kept = Swept(), []
-    for short in due:
-        name = object_name(short)
-        if name not in sizes:
-            continue
+    for short, name in _named(due, sizes):
         try:
             remains = session.store.delete(name)
         except StoreError as exc:
@@ -67,12 +65,23 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
             kept.append(short)
         result.objects += 1
         result.bytes += sizes[name]
+    kept = sorted(set(kept))
     result.kept = len(kept)
     before = state.swept.get(session.header.vault_id, (-1, frozenset()))
     if upto >= before[0] and (upto, frozenset(kept)) != before and len(kept) <= MAX_KEPT:
         facts = rec.Swept(session.header.vault_id, upto, join_names(kept))
         session.log.commit_draft(Draft("swept", facts, [session.audit(actor, Action.PRUNE)]))
     return result
+
+
+def _named(due: list[bytes], sizes: dict[str, int]) -> Iterator[tuple[bytes, str]]:
+    """Give the objects that stand in the store, each with the short name that condemns it."""
+    for short in due:
+        name = object_name(short)
+        if short[:1] == b"k":
+            yield from ((short, key) for key in sorted(sizes) if key.startswith(name))
+        elif name in sizes:
+            yield short, name
 
 
 def ahead(session: Session) -> list[Problem]:

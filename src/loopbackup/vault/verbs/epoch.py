@@ -1,0 +1,241 @@
+"""
+Changing the epoch: all that opens the vault is made anew, proved, and committed at once.
+
+Until the record nothing names the new keys; with it they count for everybody,
+and what they replace is deleted. Killed anywhere, exactly one epoch opens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from attrs import define, field, frozen
+
+from ...errors import DamagedData, NotFoundError, StoreError
+from ...logs import get_logger
+from ...terms import Action, Actor
+from ..format import names, seal
+from ..format.bounds import MAX_ROOT_BYTES, MAX_SHARD_BYTES
+from ..keys.epoch import NextEpoch, next_epoch, renew_shard
+from ..keys.keyring import seal_shard
+from ..keys.root import Unlocked, read_slot
+from ..keys.shards import YOUNG, Shard
+from ..keys.slots import MAX_SLOT_BYTES, SlotContext, SlotOwner, decode_slot, may_open, open_slot
+from ..ledger.epoch import why_void
+from ..ledger.log import Draft, Rebuild
+from ..ledger.state import State
+from .session import Session
+
+__all__ = ["EpochChanged", "change_epoch", "keep_slots"]
+
+PlanSlots: TypeAlias = Callable[[Sequence[bytes], Callable[[bytes], SlotOwner]], list[SlotOwner]]
+"""Gives the slots of the next epoch from the ids of the current ones, and what reads one."""
+
+
+@frozen
+class EpochChanged:
+    """An epoch that counts now, and the number of the record that says so."""
+
+    epoch: bytes
+    index: int
+    slots: tuple[bytes, ...]
+    dropped: frozenset[bytes]
+    """Ids of the domains that were left out of the shards, of those that were asked for."""
+
+
+def keep_slots(ids: Sequence[bytes], owner: Callable[[bytes], SlotOwner]) -> list[SlotOwner]:
+    """Leave the slots as they are."""
+    return [owner(slot_id) for slot_id in ids]
+
+
+def change_epoch(
+    session: Session,
+    actor: Actor,
+    *,
+    slots: PlanSlots = keep_slots,
+    rekey: bool,
+    drop_domains: frozenset[bytes] = frozenset(),
+    action: str = Action.KEYS,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> EpochChanged:
+    """
+    Begin an epoch, and delete the key objects of the one before.
+
+    The gate is asked by whoever calls. Other processes follow with the
+    credentials that they hold when they next fold.
+
+    Args:
+        slots: Which slots there are from then on; asked again after a lost race.
+        rekey: Give all shards other keys and all domains a new generation, so
+            that whoever knows the keys of today reads nothing that is written later.
+        drop_domains: Domains that are left out of the shards.
+        action, reason, details: For the audit trail.
+
+    Raises:
+        InputError: No slot would be left, or too many.
+        DamagedData: A key object that is still needed is missing or altered,
+            or what was written does not open; nothing was changed.
+        StoreError: As for any commit; what was written opens nothing.
+
+    Cost: with *rekey* all shards are read, written and read back (100 MB for a
+    million subjects). Else the home shards of *drop_domains* and the young ones
+    are read, and those that hold any of them written.
+    """
+    job = _Change(session, actor, slots, rekey, drop_domains, str(action), reason, details or {})
+    index = session.log.commit(job)
+    built = job.built
+    assert index is not None
+    assert built is not None
+    session.log.refresh()
+    _delete_replaced(session, built)
+    ids = tuple(slot.id for slot in built.keys.slots)
+    return EpochChanged(built.keys.root.epoch, index, ids, built.dropped)
+
+
+@frozen
+class _Built:
+    """An epoch in the store that is not committed yet, and what it was built from."""
+
+    base: State
+    keys: NextEpoch
+    changes: tuple[tuple[int, bytes, bytes], ...]
+    dropped: frozenset[bytes]
+
+    def fits(self, state: State) -> bool:
+        """Tell whether it can be committed on *state*; a new shard would be left unreadable."""
+        return (state.epoch, state.shards) == (self.base.epoch, self.base.shards) and (
+            why_void(state, self.keys.facts(self.changes)) is None
+        )
+
+
+@define(eq=False)
+class _Change:
+    """One change of epoch, over as many attempts as it takes."""
+
+    session: Session
+    actor: Actor
+    slots: PlanSlots
+    rekey: bool
+    drop: frozenset[bytes]
+    action: str
+    reason: str | None
+    details: Mapping[str, Any]
+    commit_id: bytes = field(factory=lambda: os.urandom(16))
+    built: _Built | None = None
+
+    def validate(self, state: State) -> Draft | Rebuild:
+        """Commit what was built if nothing that it was built from has moved."""
+        if self.built is None or not self.built.fits(state):
+            return Rebuild(self._build)
+        facts = self.built.keys.facts(self.built.changes)
+        audit = self.session.audit(self.actor, self.action, reason=self.reason, **self.details)
+        return Draft("epoch", facts, [audit])
+
+    def _build(self, state: State) -> None:
+        """Write the next epoch's objects, and open them; leave it where the state moves on."""
+        self._discard()
+        try:
+            self._write(state)
+        except (DamagedData, NotFoundError):
+            # Another change of epoch deletes what this one reads.
+            self.session.log.refresh()
+            now = self.session.log.state
+            if (now.epoch, now.shards) == (state.epoch, state.shards):
+                raise
+
+    def _write(self, state: State) -> None:
+        session, keyring = self.session, self.session.keyring
+        root = keyring.root
+        if root.epoch != state.epoch:
+            return
+        kept = {slot_id: digest for slot_id, _, digest in state.slots}
+        public = {slot_id: key for slot_id, _, key in root.slots}
+
+        def owner(slot_id: bytes) -> SlotOwner:
+            slot = read_slot(session.store, state.epoch, slot_id, kept[slot_id])
+            if slot.public_key != public.get(slot_id):
+                raise DamagedData("a key slot is not the one that the keyring root names")
+            return slot.owner
+
+        owners = self.slots(list(kept), owner)
+        old, dropped = self._to_rewrite(state)
+        keys = next_epoch(root, owners, old, renew=self.rekey)
+        generation = keys.root.generation if self.rekey else None
+        changes = []
+        for number, shard in old.items():
+            data = seal_shard(keys.root, number, renew_shard(shard, self.drop, generation))
+            digest = names.content_hash(data)
+            session.store.put(names.shard_name(digest), data)
+            changes.append((number, state.shards[number], digest))
+        for name, data in keys.objects.items():
+            session.store.put(name, data)
+        self.built = _Built(state, keys, tuple(changes), dropped)
+        self._prove()
+        session.expect(Unlocked(keys.root, session.slot))
+
+    def _to_rewrite(self, state: State) -> tuple[dict[int, Shard], frozenset[bytes]]:
+        """Give the shards that get other keys, and which of the domains to drop they hold."""
+        homes = {domain_id[0] for domain_id in self.drop}
+        numbers = sorted(state.shards if self.rekey else state.shards.keys() & {*homes, *YOUNG})
+        found: dict[int, Shard] = {}
+        dropped: set[bytes] = set()
+        for number in numbers if self.rekey or self.drop else ():
+            shard = self.session.keyring.shard(state, number)
+            assert shard is not None
+            held = {d for d in self.drop if shard.find_id(d) is not None}
+            dropped |= held
+            if self.rekey or held:
+                found[number] = shard
+        return found, frozenset(dropped)
+
+    def _prove(self) -> None:
+        """Open what was written from the store alone, before anything can name it."""
+        assert self.built is not None
+        keys, store = self.built.keys, self.session.store
+        vault_id = keys.root.vault_id
+        context = SlotContext(vault_id, self.session.header.authority, keys.root.epoch, keys.salt)
+        credential, opened = self.session.credential, None
+        for slot, data in zip(keys.slots, keys.sealed_slots, strict=True):
+            back = store.get_whole(names.slot_name(keys.root.epoch, slot.id), MAX_SLOT_BYTES)
+            if back != data:
+                raise DamagedData("a key slot reads other than it was written")
+            mine = slot.id == self.session.slot and credential is not None
+            if mine and credential is not None and may_open(credential.kind, slot.kind):
+                opened = open_slot(decode_slot(back), credential, context, trusted=True)
+                if opened is None:
+                    raise DamagedData("a new key slot does not open with its credential")
+        root_data = store.get_whole(names.root_name(keys.root.epoch), MAX_ROOT_BYTES)
+        root = keys.prove(root_data, opened)
+        for number, _, digest in self.built.changes:
+            data = store.get_whole(names.shard_name(digest), MAX_SHARD_BYTES)
+            key = root.shard_key(number)
+            Shard(seal.open_sealed(key, seal.Kind.SHARD, vault_id, data, generation=number))
+
+    def _discard(self) -> None:
+        """Delete what was built in vain: it is not committed, and cannot be any more."""
+        if self.built is not None:
+            built, self.built = self.built, None
+            shards = [names.shard_name(digest) for _, _, digest in built.changes]
+            _delete(self.session, [*built.keys.objects, *shards])
+
+
+def _delete_replaced(session: Session, built: _Built) -> None:
+    """Delete the key objects that the epoch record has condemned; prune finds what stays."""
+    gone = [names.shard_name(base) for _, base, _ in built.changes]
+    try:
+        prefix = names.epoch_prefix(built.base.epoch)
+        gone += [entry.key for entry in session.store.list(prefix)]
+    except StoreError as exc:
+        get_logger().warning("old key objects cannot be listed", kind=exc.kind)
+    _delete(session, gone)
+
+
+def _delete(session: Session, gone: Iterable[str]) -> None:
+    for name in gone:
+        try:
+            session.store.delete(name)
+        except StoreError as exc:
+            get_logger().warning("a key object cannot be deleted yet", object=name, kind=exc.kind)
