@@ -117,6 +117,8 @@ def run(bench: Bench, subjects: int, fill: int, *, prune: bool) -> None:
     target = f"memory://{os.getpid()}"
     wanted = ("acme", f"user-{fill + 7}")
     step(bench, "restore one subject", lambda: vault.restore(snap, target, subject=wanted))
+    prior = ("acme", f"user-{fill // 2}")
+    step(bench, "erase one subject", lambda: vault.erase_subjects([prior], reason="benchmark"))
     vault.close()
     step(bench, "open with local state", bench.open).close()
     step(bench, "open without local state", lambda: bench.open(local=False)).close()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .errors import StoreError as StoreError
     from .progress import Cancel as Cancel
     from .progress import Progress as Progress
+    from .receipts import Receipt as Receipt
     from .terms import Action as Action
     from .terms import Actor as Actor
     from .terms import AllowAll as AllowAll
@@ -133,6 +134,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Pruned",
+    "Receipt",
     "Remains",
     "Restored",
     "Restriction",
@@ -185,6 +187,7 @@ _HOMES = {
         "StoreError",
     ),
     "progress": ("Cancel", "Progress"),
+    "receipts": ("Receipt",),
     "terms": (
         "Action",
         "Actor",

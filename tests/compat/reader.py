@@ -1,8 +1,7 @@
 """
 Read vaults of format 1, written from docs/reference/format.md (sections in brackets) alone.
 
-Numbers in brackets are its sections. What cannot be read is reported, the rest is
-restored; owners, devices and sockets are listed, not made.
+What cannot be read is reported, the rest restored; owners, devices, sockets are only listed.
 
     python tests/compat/reader.py VAULT SECRET [FOLDER]
 """
@@ -33,13 +32,12 @@ from msgspec.msgpack import decode, encode
 
 PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
 KINDS = {"reader": "restore read refused", "writer": "domains snapshot claim run-failed",
-         "maintainer": "forget prune swept summary check claim-lapsed",
-         "admin": "created writer epoch hold release restriction lift overlay register",
-}  # fmt: skip
+         "maintainer": "forget prune swept summary check claim-lapsed", "admin": "created writer "
+         "epoch hold release restriction lift overlay register receipt"}  # fmt: skip
 ROLES = {kind: role for role, kinds in KINDS.items() for kind in kinds.split()}
 LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,), "overlay": (4,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
-Domain = namedtuple("Domain", "id secret generations label")
+Domain = namedtuple("Domain", "id secret generations label status", defaults=(0,))
 Frame = namedtuple("Frame", "version index commit tree epoch root writer at_us kind bodies facts")
 Entry = namedtuple("Entry", "path kind mode uid gid user group mtime_ns ctime_ns inode size "
                    "chunks extra", defaults=(0, 0, 0, "", "", 0, 0, 0, 0, b"", None))  # fmt: skip
@@ -68,6 +66,11 @@ def cut(data: bytes, length: int) -> list[bytes]:
     return [data[at : at + length] for at in range(0, len(data), length)]
 
 
+def place(folder: Path, name: bytes) -> Path:
+    """Give the file of the object that a short name means (2)."""
+    return folder / PLACES[name[:1]].format(name[1:].hex())
+
+
 def fetch(path: Path, expected: bytes | None = None, start: int = 0, length: int = -1) -> bytes:
     """Read an object or a piece of it, and compare its hash."""
     with path.open("rb") as file:
@@ -75,11 +78,6 @@ def fetch(path: Path, expected: bytes | None = None, start: int = 0, length: int
         data = file.read(length)
     need(expected in (None, blake3(data).digest()), f"{path} has another hash")
     return data
-
-
-def place_of(folder: Path, name: bytes) -> Path:
-    """Give the file of the object that a short name means (2)."""
-    return folder / PLACES[name[:1]].format(name[1:].hex())
 
 
 def derive(key: bytes, label: str, context: bytes, length: int = 32) -> bytes:
@@ -111,7 +109,7 @@ class Ledger:
         first = Frame(*decode(record_0[11 : 11 + u32(record_0, 7)]))
         header_hash, self.salt, house, self.slots, shards, *_ = first.facts
         self.epoch, self.root, self.house = first.epoch, first.root, house[0]
-        self.header_hash = blake3(header).digest()
+        self.header_hash, self.fenced = blake3(header).digest(), set[bytes]()
         self.writers: dict[bytes, tuple[bytes, list[str]]] = {}  # Key and roles.
         self._enrol(house)
         need(header_hash == self.header_hash and first.writer in self.writers, "another record 0")
@@ -162,8 +160,11 @@ class Ledger:
     def _apply(self, frame: Frame) -> None:
         """Take steps 3 to 8, and only then bring about what the record says."""
         _, roles = self.writers[frame.writer]
-        error = FoldError if "admin" in roles else ValueError
-        need(frame.tree == self.tree, f"the history before record {self.size} differs", error)
+        need(
+            frame.tree == self.tree,
+            "another history",
+            FoldError if "admin" in roles else ValueError,
+        )
         need(frame.kind in ROLES, f"record {self.size} is of a newer kind", FoldError)
         need(ROLES[frame.kind] in ("reader", *roles), "the writer has not the role")
         need((frame.kind == "created") == (self.size == 0), "not the beginning")
@@ -174,7 +175,7 @@ class Ledger:
         for number, old, new in changes:
             need(self.shards.get(number, b"") == old and b"s" + new not in self.condemned, "shard")
         if frame.kind == "epoch":
-            epoch, root, salt, house, slots, _ = frame.facts
+            epoch, root, salt, house, slots, _, *erasure = frame.facts
             once = len({slot for slot, *_ in slots}), len({number for number, *_ in changes})
             need(once == (len(slots), len(changes)) and 0 < len(slots) <= 64, "a slot or shard")
             used = self.condemned | {b"k" + self.epoch + bytes(16)}
@@ -183,10 +184,14 @@ class Ledger:
             del self.writers[self.house]
             self.condemned, self.house, self.slots = used, house[0], slots
             self.epoch, self.root, self.salt = epoch, root, salt
+            self.fenced |= {*self._names(*[*erasure, b"", b"", b""][1:3], width=16)}
+            self.marks = {m: f for m, f in self.marks.items() if f[1] not in self.fenced}
         self.condemned |= {b"s" + old for _, old, _ in changes if old}
         self.shards |= {number: new for number, _, new in changes}
         if frame.kind == "snapshot":
             need(frame.facts[0] not in self.snapshots, "the snapshot exists")
+            named = self._names(*[*frame.facts, b"", b""][6:8], width=16) if self.fenced else ()
+            need(self.fenced.isdisjoint(named), "it names somebody who was erased")
             self._add_segments(*frame.facts[3:6])
             self.snapshots[frame.facts[0]] = frame
         elif frame.kind == "forget":
@@ -198,7 +203,7 @@ class Ledger:
             self.snapshots = {s: f for s, f in self.snapshots.items() if s not in gone}
         elif frame.kind in ("hold", "restriction"):
             mark, domain, until = [*frame.facts, None][:3]
-            need(mark not in self.marks and len(domain) in (0, 16), "it stands, or of no domain")
+            need(mark not in self.marks and domain not in self.fenced, "it stands, or erased")
             self.marks[mark] = frame.kind, domain, until
         elif frame.kind == "overlay":
             self._add_segments(*frame.facts[2:5])
@@ -225,7 +230,7 @@ class Ledger:
     def _names(self, names: bytes, list_hash: bytes = b"", width: int = 33) -> list[bytes]:
         if list_hash and not names:
             try:
-                data = fetch(place_of(self.folder, b"l" + list_hash), list_hash)
+                data = fetch(place(self.folder, b"l" + list_hash), list_hash)
                 need(data[:7] == b"LBKLST1", "no list")
             except DAMAGE as problem:
                 raise FoldError(f"a list of the ledger: {problem!r}") from problem
@@ -276,14 +281,6 @@ def _node(right: bytes, left: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-def domains_of(shard: bytes) -> Iterator[Domain]:
-    """Take a shard apart (5.4); its search tags are for writers."""
-    count = u32(shard)
-    ends, rows = shard[4 + 8 * count : 4 + 12 * count], shard[4 + 12 * count :]
-    for start, end in itertools.pairwise([0, *map(u32, cut(ends, 4))]):
-        yield Domain(rows[start : start + 16], *decode(rows[start + 16 : end])[:3])
-
-
 class Vault:
     """Keys, index and contents of a vault, verified as they are read (4, 5, 10 to 13)."""
 
@@ -296,9 +293,13 @@ class Vault:
         self.meta = Domain(meta_id, derive(meta, "meta/secret", self.vid), self.vault_keys, [])
         self.domains = {meta_id: self.meta}
         for number, expected in self.ledger.shards.items():
-            data = fetch(place_of(folder, b"s" + expected), expected)
+            data = fetch(place(folder, b"s" + expected), expected)
             shard = unseal(data, 3, cut(shard_keys, 32)[number], self.vid, number)
-            self.domains |= {domain.id: domain for domain in domains_of(shard)}
+            ends = cut(shard[4 + 8 * (count := u32(shard)) : 4 + 12 * count], 4)
+            rows = shard[4 + 12 * count :]
+            for start, end in itertools.pairwise([0, *map(u32, ends)]):
+                domain = Domain(rows[start : start + 16], *decode(rows[start + 16 : end])[:4])
+                self.domains |= {} if domain.status else {domain.id: domain}  # Else erased (5.4).
         self.places: dict[tuple[bytes, bytes], list[tuple[Any, int, int]]] = defaultdict(list)
         for segment, expected in self.ledger.segments.items():
             with self.told(f"segment {segment.hex()}"):
@@ -325,7 +326,7 @@ class Vault:
         return shard_keys, secrets, numbered
 
     def _read_segment(self, segment: bytes, expected: bytes, secret: bytes) -> None:
-        is_pack, path = segment[:1] == b"p", place_of(self.folder, segment)
+        is_pack, path = segment[:1] == b"p", place(self.folder, segment)
         front = 176 + u32(unseal(fetch(path, length=176), 4 if is_pack else 6, secret, self.vid))
         fetch(path, expected, length=front)
         # Of a pack blobs may be whole where its hash is not: they are verified one by one.
@@ -372,7 +373,7 @@ class Vault:
     def _open_blob(self, blob: tuple[Any, ...]) -> bytes:
         owner, pack, at, chunk_id, codec, length, stored = blob
         described = chunk_id + struct.pack("<BII", codec, length, stored)
-        data = fetch(place_of(self.folder, pack), start=at, length=stored + 40)
+        data = fetch(place(self.folder, pack), start=at, length=stored + 40)
         plain = self._decrypt("data", owner, data, described)
         return ZstdDecompressor().decompress(plain, length + 1) if codec else plain
 
@@ -407,8 +408,7 @@ class Vault:
                     yield from [*self._entries_of(self.domains[domain_id], chunks, listed)]
 
     def _entries_of(self, domain: Domain, chunks: bytes, listed: bool) -> Iterator[Any]:
-        if listed:
-            chunks, _ = decode(self.chunk(domain, chunks, "list"))
+        chunks = decode(self.chunk(domain, chunks, "list"))[0] if listed else chunks
         streams = [decode(self.chunk(domain, chunk_id, "stream")) for chunk_id in cut(chunks, 32)]
         for entry in (Entry(*values) for values in itertools.chain(*streams)):
             parts = entry.path.split(b"/")
@@ -462,8 +462,7 @@ def restore(vault: Vault, snapshot: bytes, out: Path | None) -> list[dict[str, A
                 for data in vault.content(domain, entry):
                     digest.update(data)
                     file.write(data) if data.strip(b"\0") else file.seek(len(data), os.SEEK_CUR)
-                if has_file:
-                    file.truncate()
+                file.truncate() if has_file else None
             shown = entry._asdict() | {"subject": domain.label, "sha256": digest.hexdigest()}
             found.append(shown | entry.extra | {"xattrs": [*entry.extra.get("xattrs", {}).items()]})
             if out and entry.kind not in ("char", "block", "socket", "problem"):
@@ -481,8 +480,7 @@ def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[
     vault, snapshots = Vault(folder, kind, secret), []
     for snapshot_id in vault.ledger.snapshots:
         place = out and out / snapshot_id.hex()
-        if place:
-            place.mkdir(parents=True)  # A new folder holds no link that leads out of it.
+        place.mkdir(parents=True) if place else None  # New: no link leads out of it.
         with vault.told(snapshot_id.hex()):
             found = {"id": snapshot_id} | vault.snapshot(snapshot_id)
             snapshots.append(found | {"entries": restore(vault, snapshot_id, place)})
@@ -491,18 +489,10 @@ def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[
     return told | {"head": head, "snapshots": snapshots}
 
 
-def main() -> int:
-    """Print all as JSON, bytes in hex; give 0 if all is well, 1 if something is unreadable."""
+if __name__ == "__main__":  # Status 1 if something is unreadable.
     folder, credential, *out = map(Path, sys.argv[1:])
-    try:
-        secret = credential.read_text("utf-8", "surrogateescape").splitlines()[0]
-        kind = "keyfile" if secret.startswith("loopbackup-key-1 ") else "passphrase"
-        found = read(folder, kind, secret, *out)
-    except (FoldError, *DAMAGE) as problem:
-        sys.exit(f"{folder}: {problem!r}")
+    secret = credential.read_text("utf-8", "surrogateescape").splitlines()[0]
+    kind = "keyfile" if secret.startswith("loopbackup-key-1 ") else "passphrase"
+    found = read(folder, kind, secret, *out)
     print(json.dumps(found, indent=1, default=bytes.hex, skipkeys=True))
-    return bool(found["alarms"] or found["problems"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bool(found["alarms"] or found["problems"]))

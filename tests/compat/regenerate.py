@@ -324,6 +324,11 @@ def make_items(folder: Path, source: Path) -> Expected:
         vault.hold(("Acme AB", "user-42"), reason="case 17", review_at=clock.now)
         vault.hold(paths=["house/**"], reason="case 18", review_at=clock.now)
         vault.keys.remove(vault.keys.add(lb.KeyFile.generate(source.parent / "second")))
+        gone = ("acme", "user-45")
+        vault.erase_subjects([gone], reason="golden vault")
+        for expected in snapshots:
+            entries = [entry for entry in expected["entries"] if entry["subject"] != [*gone]]
+            expected["entries"] = entries
         return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
 
 

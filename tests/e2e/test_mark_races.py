@@ -266,7 +266,8 @@ def test_hostile_body_crashes_nobody(first: lb.Vault, kind: str, body: str) -> N
         "restriction": ("restriction", rec.Restricted(mark, domain.id)),
         "overlay": ("overlay", rec.Overlaid(mark, domain.id, b"")),
     }
-    key, ref = ("meta", b"") if kind == "patterns" else ("domain", domain.id)
+    meta = ("meta", session.keyring.generation_ref)
+    key, ref = meta if kind == "patterns" else ("domain", domain.id)
     sealed: Body = session.body(key, ref, BODIES[body])
     name, said = facts[kind]
 

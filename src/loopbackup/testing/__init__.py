@@ -7,17 +7,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .canary import find_canary as find_canary
     from .faults import Crashed as Crashed
     from .faults import FaultStore as FaultStore
     from .memory import memory_vault as memory_vault
     from .suite import StoreSuite as StoreSuite
 
-__all__ = ["Crashed", "FaultStore", "StoreSuite", "memory_vault"]
+__all__ = ["Crashed", "FaultStore", "StoreSuite", "find_canary", "memory_vault"]
 
 _HOMES = {
     "Crashed": "faults",
     "FaultStore": "faults",
     "StoreSuite": "suite",
+    "find_canary": "canary",
     "memory_vault": "memory",
 }
 

@@ -118,7 +118,8 @@ def compare(session: Session, older: Described, newer: Described) -> Diff:
     for before, after in merge_rows(*tables):
         row = before or after
         assert row is not None
-        found.add_domain(_domain(session, row), before, after)
+        if row.domain not in session.log.state.fenced:
+            found.add_domain(_domain(session, row), before, after)
     for domain_id in standing(session).overlays.keys() - found.compared:
         # Both have the same of it stored, and may show it differently.
         before, after = (table.find(domain_id) for table in tables)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ..errors import IncompleteBackup, InputError
+from ..errors import ErasedSubject, IncompleteBackup, InputError
 from ..progress import CancelLike, ProgressLike, Reporter
 from ..show import html, text
 from ..terms import Actor, Subject, check_actor, subject_key
@@ -31,6 +31,7 @@ from .verbs.look import latest
 from .verbs.session import Session, to_datetime
 
 if TYPE_CHECKING:
+    from ..receipts import Receipt
     from .source import Item
     from .source.subjects import SubjectRule
     from .target import Overwrite
@@ -374,7 +375,15 @@ class Vault(Marking):
                 done = run_backup(self._session, job, reporter)
         snapshot = Snapshot(self._session, done.described, self._actor, done.problems)
         if errors == "raise" and not snapshot.report.ok:
-            raise IncompleteBackup(_incomplete(snapshot), snapshot=snapshot, problems=done.problems)
+            erased = sum(problem.kind == "erased" for problem in done.problems)
+            kind, told = IncompleteBackup, _incomplete(snapshot)
+            if erased:
+                kind = ErasedSubject
+                told += (
+                    f"; {erased:,} of them belong to erased subjects. Remove them from the "
+                    "source, or vault.readmit(subject, reason=...)"
+                )
+            raise kind(told, snapshot=snapshot, problems=done.problems)
         return snapshot
 
     def restore(
@@ -461,6 +470,55 @@ class Vault(Marking):
         from .verbs.forget import run_forget
 
         run_forget(self._session, [self._described(snapshot)], self._actor, reason)
+
+    def erase_subjects(self, subjects: Sequence[Subject], *, reason: str) -> Receipt:
+        """
+        Erase subjects from all snapshots, at once: their keys are destroyed.
+
+        A tenant's own subject takes all its children along. What comes later
+        about an erased subject is left out of backups until :meth:`readmit`.
+        The encrypted bytes themselves go with the next prunes.
+
+        Args:
+            subjects: At most 100,000.
+            reason: Why, such as the number of the request; it stands in the
+                ledger, sealed, and in the receipt, so it names nobody.
+
+        Returns:
+            The signed receipt. Its ``openings`` are for the requesters alone.
+
+        Raises:
+            NotFoundError: The vault knows nothing of one of them; nothing was changed.
+            PolicyError: Refused; nothing was changed. :class:`HoldActive` where a
+                hold stands against it.
+            ErasureIncomplete: It holds, and ``.receipt`` says so, but the store
+                keeps old key objects for now.
+            InputError: No subjects, too many, or no reason.
+
+        Cost: reads the keyring shards in which they may stand (for a tenant all)
+        and writes those that change, under 1 MB for one; and their part of the index.
+        Source: GDPR Art. 17; NIST SP 800-88r2 on cryptographic erase.
+        """
+        from .verbs.erase import run_erase
+
+        self._session.check_open()
+        self._session.check_writable()
+        return run_erase(self._session, self._actor, subjects, reason)
+
+    def readmit(self, subject: Subject, *, reason: str) -> None:
+        """
+        Let an erased subject be backed up again, under new keys; nothing of before comes back.
+
+        Raises:
+            NotFoundError: It was not erased.
+            PolicyError: Refused.
+            InputError: The reason is empty.
+        """
+        from .verbs.readmit import run_readmit
+
+        self._session.check_open()
+        self._session.check_writable()
+        run_readmit(self._session, self._actor, subject_key(subject), reason)
 
     def prune(self) -> Pruned:
         """

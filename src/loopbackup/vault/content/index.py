@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -161,6 +161,14 @@ class Index:
                 self._tables.clear()
                 self._last = None
                 self._held = 0
+
+    def drop(self, domains: Iterable[bytes]) -> None:
+        """Forget the places of domains that were erased."""
+        with self._lock:
+            for domain_id in domains:
+                table = self._tables.pop(domain_id, None)
+                self._held -= len(table.places) if table is not None else 0
+            self._last = None
 
     def domain_ids(self, state: IndexState) -> Iterator[bytes]:
         """Yield the ids of all domains that have anything stored, ascending, each once."""

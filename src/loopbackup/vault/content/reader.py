@@ -133,6 +133,17 @@ class ChunkReader:
             )
         return data
 
+    def held(self) -> list[bytes]:
+        """Give the contents that are kept in memory for the next reading."""
+        with self._lock:
+            return list(self._plains.values())
+
+    def drop(self) -> None:
+        """Forget all contents, for some of them may be somebody's who was erased."""
+        with self._lock:
+            self._plains.clear()
+            self._plain_bytes = 0
+
     def _forget(self, pack: bytes) -> None:
         """Drop what is held in memory of a pack."""
         with self._lock:

@@ -397,6 +397,8 @@ class Upload:
             try:
                 domain = self._keyring.by_id(block.domain)
             except NotFoundError:
+                if block.domain in self._log.state.fenced:
+                    return  # A pack with bytes of somebody who was erased is to go.
                 continue
             plain = domain.open_block(block.data, block.generation, directory.salt)
             for row, parts in decode_block(plain):

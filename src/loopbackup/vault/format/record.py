@@ -248,6 +248,18 @@ class EpochChanged(Facts):
     """(id, kind, hash of the slot object)."""
     changes: Annotated[list[tuple[ShardNumber, Bytes32, Bytes32]], Meta(max_length=1024)]
     """Shard number, hash it replaces, new hash; shards that are not here stay as they are."""
+    erasure: Annotated[bytes, Meta(max_length=16)] = b""
+    """Random name of the erasure that this is, or nothing."""
+    erased: Domains = b""
+    """The domains whose keys are not in the new shards; fenced for ever."""
+    erased_list: ListHash = b""
+
+
+class Receipted(Facts):
+    """The signed receipt of an erasure; its body has it."""
+
+    erasure: Bytes16
+    stage: Annotated[str, Meta(max_length=16)]
 
 
 FACTS: Final[dict[str, type[Facts]]] = {
@@ -273,6 +285,7 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "overlay": Overlaid,
     "register": Registered,
     "epoch": EpochChanged,
+    "receipt": Receipted,
 }
 
 ROLES: Final[dict[str, str]] = {
@@ -298,6 +311,7 @@ ROLES: Final[dict[str, str]] = {
     "overlay": "admin",
     "register": "admin",
     "epoch": "admin",
+    "receipt": "admin",
 }
 """The role that a kind needs; every enrolled writer is a reader."""
 

@@ -22,7 +22,11 @@ from ...terms import SubjectKey
 from ..format import codec, seal
 from ..format.header import Bytes32
 
-__all__ = ["Domain", "DomainRecord", "encode_label", "meta_domain", "new_record", "place"]
+__all__ = ["ERASED", "Domain", "DomainRecord", "encode_label", "meta_domain", "new_record", "place"]
+
+
+ERASED: Final = 1
+"""Status of a row that stands in the place of a domain whose keys were erased."""
 
 
 class DomainRecord(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from msgspec import structs
 from ...errors import DamagedData, InputError
 from ..format import codec, names
 from ..format import record as rec
-from .domains import DomainRecord
+from .domains import ERASED, DomainRecord
 from .root import MAX_GENERATIONS, Root, decode_root, encode_root
 from .shards import SHARDS, Shard
 from .slots import MAX_SLOTS, Slot, SlotContext, SlotOwner, encode_slot, reseal_slot
@@ -136,20 +136,17 @@ def _with_one_more(root: Root) -> list[tuple[int, bytes]]:
     return [*root.generations, (root.generation + 1, os.urandom(_KEY))]
 
 
-def renew_shard(shard: Shard, drop: frozenset[bytes], generation: int | None) -> Shard:
-    """
-    Give a shard without some domains, and with keys of *generation* for all others.
-
-    None leaves their keys as they are.
-    """
-    rows = [(tag, found, record) for tag, found, record in shard.rows() if found not in drop]
-    if generation is not None:
-        rows = [(tag, found, _renewed(record, generation)) for tag, found, record in rows]
-    return Shard.build(rows)
+def renew_shard(shard: Shard, generation: int) -> Shard:
+    """Give a shard with keys of *generation* for all its domains."""
+    return Shard.build(
+        [(tag, found, _renewed(record, generation)) for tag, found, record in shard.rows()]
+    )
 
 
 def _renewed(encoded: bytes, generation: int) -> bytes:
     record = codec.decode(encoded, DomainRecord)
+    if record.status == ERASED:
+        return encoded
     keys = [*record.generations, (generation, os.urandom(_KEY))]
     if keys[-2][0] >= generation or len(keys) > MAX_GENERATIONS:
         raise DamagedData("a domain has keys of generations that the vault has not begun")

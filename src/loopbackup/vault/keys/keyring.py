@@ -13,9 +13,10 @@ from ...terms import SubjectKey
 from ..format import codec, names, seal
 from ..format.bounds import MAX_SHARD_BYTES
 from ..store.seam import StoreSeam
-from .domains import Domain, DomainRecord, meta_domain, new_record, open_domain, place
+from .domains import ERASED, Domain, DomainRecord, meta_domain, new_record, open_domain, place
 from .root import KeyState, Root
 from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
+from .suppress import mark_of
 
 __all__ = ["Keyring", "first_shard", "seal_shard"]
 
@@ -72,7 +73,7 @@ class Keyring:
         self.refresh = refresh
         self.root = root
         self._vault_id = root.vault_id
-        self._home_key = seal.derive(root.secrets.shard_choice, "home", root.vault_id)
+        self.home_key = seal.derive(root.secrets.shard_choice, "home", root.vault_id)
         self.meta = self._meta_of(root)
         self.index_secret = seal.derive(root.secrets.index, "index", root.vault_id)
         self._lock = threading.RLock()
@@ -92,6 +93,9 @@ class Keyring:
             self.root, self.meta = root, self._meta_of(root)
             self._domains.clear()
             self._subjects.clear()
+            # They may hold names and keys of those who were erased.
+            self._shards.clear()
+            self._cached_bytes = 0
 
     @property
     def none(self) -> Domain:
@@ -163,7 +167,7 @@ class Keyring:
                 _, old = self._shards.popitem(last=False)
                 self._cached_bytes -= len(old.payload)
 
-    def _fresh_shard(self, number: int) -> Shard | None:
+    def current_shard(self, number: int) -> Shard | None:
         """Read a shard; fold again when it was replaced meanwhile."""
         for _ in range(16):
             state = self._current()
@@ -197,9 +201,9 @@ class Keyring:
         if found is not None:
             return found
         for number in (domain_id[0], *YOUNG):
-            shard = self._fresh_shard(number)
+            shard = self.current_shard(number)
             record = shard.find_id(domain_id) if shard is not None else None
-            if record is not None:
+            if record is not None and record.status != ERASED:
                 return self._keep(self._open(domain_id, record))
         raise NotFoundError("the keyring does not hold that domain", kind="domain")
 
@@ -221,22 +225,47 @@ class Keyring:
             if held is not None:
                 found[subject] = held
             else:
-                missing.append((*place(self._home_key, subject), subject))
+                missing.append((*place(self.home_key, subject), subject))
         missing.sort(key=lambda row: row[:2])
         rest = self._look_at_home(missing, found)
         for number in YOUNG:
             if not rest:
                 break
-            shard = self._fresh_shard(number)
+            shard = self.current_shard(number)
             rest = rest if shard is None else self._look_into(shard, rest, found)
         return found
+
+    def erasures(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey, bytes]:
+        """
+        Give, of those who were erased or whose tenant was, the name of the erasure.
+
+        A subject that has a domain again has been readmitted; look for that first.
+        """
+        found: dict[SubjectKey, bytes] = {}
+        for subject in {subject for subject in subjects if subject is not None}:
+            for who in dict.fromkeys((subject, subject[:1])):
+                mark = self._find_mark(who)
+                if mark is not None:
+                    found[subject] = mark
+                    break
+        return found
+
+    def _find_mark(self, subject: SubjectKey) -> bytes | None:
+        home, tag = place(self.home_key, subject)
+        label = mark_of(self.root.secrets.suppression, self._vault_id, subject)
+        for number in (home, *YOUNG):
+            shard = self.current_shard(number)
+            hit = None if shard is None else shard.find(tag, label)
+            if hit is not None:
+                return hit[1].secret[:16]
+        return None
 
     def _look_at_home(
         self, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
     ) -> list[_Wanted]:
         rest: list[_Wanted] = []
         for home, group in groupby(rows, key=lambda row: row[0]):
-            shard = self._fresh_shard(home)
+            shard = self.current_shard(home)
             wanted = list(group)
             rest += wanted if shard is None else self._look_into(shard, wanted, found)
         return rest
@@ -276,7 +305,7 @@ class Keyring:
         with self._lock:
             shard = self._shards.pop(digest, None)
             self._cached_bytes -= len(shard.payload) if shard is not None else 0
-        self._fresh_shard(number)
+        self.current_shard(number)
 
     # ---- adding
 
@@ -285,7 +314,7 @@ class Keyring:
         wanted = set(subjects)
         found = self.find_many(wanted)
         for subject in wanted - found.keys():
-            home, _tag = place(self._home_key, subject)
+            home, _tag = place(self.home_key, subject)
             found[subject] = self._open(*new_record(subject, home, self.root.generation))
         return found
 
@@ -293,7 +322,7 @@ class Keyring:
         """Make a row with fresh keys for each subject; nothing is stored yet."""
         rows = []
         for subject in subjects:
-            home, tag = place(self._home_key, subject)
+            home, tag = place(self.home_key, subject)
             domain_id, record = new_record(subject, home, self.root.generation)
             rows.append((tag, domain_id, codec.encode(record)))
         return rows

@@ -101,13 +101,16 @@ class Shard:
 
     def find(self, tag: int, label: list[str]) -> tuple[bytes, DomainRecord] | None:
         """Find a domain by its subject."""
+        return next(self.find_all(tag, label), None)
+
+    def find_all(self, tag: int, label: list[str]) -> Iterator[tuple[bytes, DomainRecord]]:
+        """Find all domains of a subject: two writers may each have made one."""
         number = bisect_left(self._tags, tag)
         while number < len(self._tags) and self._tags[number] == tag:
             domain_id, record = self._row(number)
             if record.label == label:
-                return domain_id, record
+                yield domain_id, record
             number += 1
-        return None
 
     def find_id(self, domain_id: bytes) -> DomainRecord | None:
         """Find a domain by its id."""

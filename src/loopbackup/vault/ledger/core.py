@@ -68,6 +68,8 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     marks: Annotated[list[StoredMark], Meta(max_length=MAX_MARKS)]
     lists: list[bytes]
     distrusted: bytes
+    fenced: list[tuple[Bytes16, int]]
+    erasures: list[tuple[Bytes16, int, int]]
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
 
@@ -111,6 +113,8 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         ),
         lists=sorted(state.lists),
         distrusted=join_names(sorted(state.distrusted)),
+        fenced=sorted(state.fenced.items()),
+        erasures=sorted((name, *found) for name, found in state.erasures.items()),
         last_summary=state.last_summary,
         alarms=[(a.index, a.reason) for a in state.alarms],
         marks=[_stored(mark, bodies=bodies) for mark in state.marks.values()],
@@ -156,6 +160,8 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         },
         lists=frozenset(core.lists),
         distrusted=frozenset(split_names(core.distrusted)),
+        fenced=dict(core.fenced),
+        erasures={name: (index, receipt) for name, index, receipt in core.erasures},
         last_summary=core.last_summary,
         alarms=tuple(Alarm(*a) for a in core.alarms),
         marks={mark.id: _loaded(mark) for mark in core.marks},

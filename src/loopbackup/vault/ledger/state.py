@@ -18,6 +18,7 @@ from ..format import record as rec
 from ..format.names import content_hash
 from ..format.record import Certificate, Record
 from .epoch import why_void
+from .fences import Erasure, ids_of, names_fenced, why_no_erasure, why_no_receipt
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
 from .tree import Tree
 from .values import (
@@ -92,6 +93,9 @@ class State:
     """Short names of packs that checks found missing or damaged, and none found well since."""
     marks: dict[bytes, Mark] = Factory(dict)
     """Holds, restrictions and overlays that stand, by id, in the order of their records."""
+    fenced: dict[bytes, int] = Factory(dict)
+    """Ids of erased domains -> the record that erased them; nothing may name them again."""
+    erasures: dict[bytes, Erasure] = Factory(dict)
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
     commits: dict[bytes, int] = Factory(dict)
@@ -257,7 +261,9 @@ class State:
             case rec.WriterEnrolled():
                 return self._enrol(facts)
             case rec.EpochChanged():
-                return self._change_epoch(record, facts)
+                return self._change_epoch(record, facts, fetch_list)
+            case rec.Receipted():
+                return self._keep_receipt(facts)
             case _:
                 return self._plan_mark(record, facts, fetch_list)
 
@@ -300,6 +306,11 @@ class State:
         if facts.snapshot in self.snapshots:
             raise _Void("a snapshot of that id exists")
         self._refuse_condemned_packs(segments, facts, fetch_list)
+        domains = facts.domains
+        if facts.domains_list and self.fenced:
+            domains = _listed(facts.domains_list, fetch_list)
+        if names_fenced(self, domains):
+            raise _Void("it names a domain that was erased")
 
         def effect() -> None:
             snapshot = SnapshotRecord(
@@ -354,6 +365,8 @@ class State:
             return lambda: None
         mark = mark_of(record, facts)
         why = objection(self.marks, mark)
+        if names_fenced(self, mark.domain):
+            why = "it is about a domain that was erased"
         if why is not None:
             raise _Void(why)
         segments, listed = [], b""
@@ -457,8 +470,12 @@ class State:
 
         return effect
 
-    def _change_epoch(self, record: Record, facts: rec.EpochChanged) -> Callable[[], None]:
-        reason = why_void(self, facts)
+    def _change_epoch(
+        self, record: Record, facts: rec.EpochChanged, fetch_list: FetchList
+    ) -> Callable[[], None]:
+        erased = facts.erased or _listed(facts.erased_list, fetch_list)
+        kept = kept_domains(self.marks, record.frame.at_us)
+        reason = why_void(self, facts) or why_no_erasure(self, facts, erased, kept)
         if reason is not None:
             raise _Void(reason)
 
@@ -473,6 +490,24 @@ class State:
             kept = {k: v for k, v in self.writers.items() if k != self.house}
             self.house = facts.house.writer
             self.writers = {**kept, self.house: facts.house}
+            if facts.erasure:
+                self.fenced = self.fenced | dict.fromkeys(ids_of(erased), self.size)
+                self.erasures = {**self.erasures, facts.erasure: (self.size, -1)}
+                # What an overlay shows dies with its subject.
+                marks = self.marks.items()
+                self._set_marks({k: m for k, m in marks if m.domain not in self.fenced})
+                self._keep_list(facts.erased_list)
+
+        return effect
+
+    def _keep_receipt(self, facts: rec.Receipted) -> Callable[[], None]:
+        reason = why_no_receipt(self, facts)
+        if reason is not None:
+            raise _Void(reason)
+
+        def effect() -> None:
+            index, _ = self.erasures[facts.erasure]
+            self.erasures = {**self.erasures, facts.erasure: (index, self.size)}
 
         return effect
 

@@ -41,17 +41,19 @@ class Tree:
     as many as ``size`` has one bits.
     """
 
-    __slots__ = ("peaks", "size")
+    __slots__ = ("last", "peaks", "size")
 
     def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
         if len(peaks) != size.bit_count():
             raise ValueError("as many peaks as the size has one bits")
         self.size = size
         self.peaks = list(peaks)
+        self.last = b""
+        """Hash of the leaf that was appended last, by this object."""
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf. Cost: amortised two hashes."""
-        node = leaf_hash(leaf)
+        node = self.last = leaf_hash(leaf)
         size = self.size
         while size & 1:
             node = node_hash(self.peaks.pop(), node)

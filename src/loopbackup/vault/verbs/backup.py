@@ -24,6 +24,7 @@ from ..content.upload import Upload, Uploaded
 from ..format import codec, seal
 from ..format import record as rec
 from ..format.snapshot import Report, SnapshotBody
+from ..ledger.fences import names_fenced
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import SnapshotRecord, State, join_fronts
 from ..source.base import Source
@@ -226,7 +227,23 @@ class _Run:
         lost = self.upload.lost(state) or any(front.name in state.condemned for front in put)
         if lost:
             return Rebuild(self._rebuild)
+        if names_fenced(state, self.table.domain_ids):
+            return Rebuild(self._leave_out)
         return self._draft(state)
+
+    def _leave_out(self, state: State) -> None:
+        """Take out of the snapshot what is about those who were erased since it was read."""
+        self.upload.flush()
+        written = Relocator(self.session, self.upload, self.table, self.base)
+        table = TableWriter(self.session.keyring.meta, self.upload)
+        for row in self.table.rows_again(written):
+            if row.domain in state.fenced:
+                message = f"{row.entries:,} entries are about a subject that was just erased"
+                self.result.problems.append(Problem("erased", message))
+            else:
+                table.add(row)
+        self.table = table
+        self._finish_upload(self.session.log.state)
 
     def _rebuild(self, state: State) -> None:
         """

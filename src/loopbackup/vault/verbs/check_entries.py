@@ -105,7 +105,8 @@ class EntryCheck:
             domain = self.session.keyring.by_id(row.domain)
             stream = StreamReader(domain, row, self.session.reader)
         except NotFoundError:
-            self._keys_gone(short)
+            if row.domain not in self.session.log.state.fenced:
+                self._keys_gone(short)
             return
         except LoopbackupError as exc:
             self._problem(exc, "entries", short)

@@ -83,6 +83,7 @@ class Collector:
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * header.chunk_max))
         self._chunkers: OrderedDict[bytes, Chunker] = OrderedDict()
         self._domains: dict[SubjectKey | None, Domain] = {}
+        self._erased: set[SubjectKey | None] = set()
         # Of a dry run: nobody else can find what is stored nowhere.
         self._imagined: dict[SubjectKey | None, Domain] = {}
         self._imagined_ids: dict[bytes, Domain] = {}
@@ -105,6 +106,7 @@ class Collector:
                 if self._sorter is not None:
                     # Entries are sorted later anyway; looked up domain by domain,
                     # what is known of them is read in the order in which it lies.
+                    batch[:] = [found for found in batch if not self._is_erased(found)]
                     batch.sort(key=lambda found: self._domains[found.subject].id)
                 for found in batch:
                     self._take(found)
@@ -150,8 +152,9 @@ class Collector:
 
     def _enrol(self, batch: list[Found | ScanProblem]) -> None:
         if len(batch) == 1:
-            if batch[0].subject not in self._domains:
-                self._ensure({batch[0].subject})
+            subject = batch[0].subject
+            if subject not in self._domains and subject not in self._erased:
+                self._ensure({subject})
             return
         self._domains.clear()
         self._ensure({found.subject for found in batch})
@@ -168,10 +171,21 @@ class Collector:
             session.store, session.log, session.keyring, subjects, self._upload.new_domains
         )
         self._domains.update(found)
+        self._erased.update(subjects - found.keys())
 
     # ---- one entry
 
+    def _is_erased(self, found: Found | ScanProblem) -> bool:
+        """Leave out, and report, what is about somebody who was erased."""
+        if found.subject not in self._erased:
+            return False
+        path = found.path if isinstance(found, ScanProblem) else found.node.path
+        self._problem("erased", "it belongs to a subject that was erased", path)
+        return True
+
     def _take(self, found: Found | ScanProblem) -> None:
+        if self._is_erased(found):
+            return
         domain = self._domains[found.subject]
         if isinstance(found, ScanProblem):
             self._problem(found.kind, found.message, found.path)

@@ -18,7 +18,7 @@ from ..format import record as rec
 from ..keys.domains import Domain
 from ..keys.keyring import Keyring
 from ..keys.shards import ShardRow
-from ..ledger.log import Draft, Log, Rebuild, put_list
+from ..ledger.log import Body, Draft, Log, Rebuild, put_list
 from ..ledger.state import State
 from ..store.seam import StoreSeam
 
@@ -33,11 +33,14 @@ def ensure_domains(
     keyring: Keyring,
     subjects: Iterable[SubjectKey | None],
     new: set[bytes] | None = None,
+    *,
+    readmit: Body | None = None,
 ) -> dict[SubjectKey | None, Domain]:
     """
     Give the domains of *subjects*; what is missing is made and committed.
 
     The ids of new ones, of which nothing can be stored yet, are added to *new*.
+    Those who were erased are left out, unless a body says who readmits them.
 
     Cost: one record and under 1 MB written for each call that adds any, but
     for one in about 16 MB of new records, which rewrites all shards.
@@ -46,11 +49,16 @@ def ensure_domains(
     seen = log.state.shards
     found = keyring.find_many(wanted)
     missing = wanted - found.keys()
+    if missing and log.state.fenced and readmit is None:
+        missing -= keyring.erasures(missing).keys()
     if missing:
-        intent = _AddDomains(store, keyring, missing, seen)
+        intent = _AddDomains(store, keyring, missing, seen, readmit)
         log.commit(intent)
         made = keyring.open_rows(intent.rows)
         made |= keyring.find_many(missing - made.keys())
+        if log.state.fenced:
+            # Somebody may have been erased since.
+            missing -= keyring.erasures(missing - made.keys()).keys()
         if made.keys() != missing:
             raise DamagedData("the keyring does not hold what was just committed to it")
         if new is not None:
@@ -68,6 +76,7 @@ class _AddDomains:
     subjects: set[SubjectKey | None]
     seen: dict[int, bytes]
     """The shards in which none of the subjects was found."""
+    readmit: Body | None = None
     commit_id: bytes = field(factory=lambda: os.urandom(16))
     changes: list[tuple[int, bytes, bytes]] = field(factory=list)
     rows: list[ShardRow] = field(factory=list)
@@ -87,12 +96,15 @@ class _AddDomains:
         missing = self.subjects
         if state.shards is not self.seen:
             missing = missing - self.keyring.find_many(missing).keys()
+            if state.fenced and self.readmit is None:
+                missing = missing - self.keyring.erasures(missing).keys()
         if not missing:
             return None
         rows = self.rows = self.keyring.new_rows(missing)
         self.changes = self.keyring.store_rows(state, rows)
         added = b"".join(row[1] for row in rows)
+        bodies = [] if self.readmit is None else [self.readmit]
         if len(rows) <= INLINE_DOMAINS:
-            return Draft("domains", rec.DomainsAdded(self.changes, added))
+            return Draft("domains", rec.DomainsAdded(self.changes, added), bodies)
         listed = put_list(self.store, added)
-        return Draft("domains", rec.DomainsAdded(self.changes, b"", listed))
+        return Draft("domains", rec.DomainsAdded(self.changes, b"", listed), bodies)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
+from msgspec import structs
 
 from ...errors import DamagedData, NotFoundError, StoreError
 from ...logs import get_logger
@@ -21,15 +23,17 @@ from ..format.bounds import MAX_ROOT_BYTES, MAX_SHARD_BYTES
 from ..keys.epoch import NextEpoch, next_epoch, renew_shard
 from ..keys.keyring import seal_shard
 from ..keys.root import Unlocked, read_slot
-from ..keys.shards import YOUNG, Shard
+from ..keys.shards import Shard, ShardRow
 from ..keys.slots import MAX_SLOT_BYTES, SlotContext, SlotOwner, decode_slot, may_open, open_slot
+from ..keys.suppress import Suppression
 from ..ledger.epoch import why_void
-from ..ledger.log import Draft, Rebuild
+from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import State
 from .session import Session
 
 __all__ = ["EpochChanged", "change_epoch", "keep_slots"]
 
+INLINE_BYTES: Final = 16 << 10
 PlanSlots: TypeAlias = Callable[[Sequence[bytes], Callable[[bytes], SlotOwner]], list[SlotOwner]]
 """Gives the slots of the next epoch from the ids of the current ones, and what reads one."""
 
@@ -42,7 +46,11 @@ class EpochChanged:
     index: int
     slots: tuple[bytes, ...]
     dropped: frozenset[bytes]
-    """Ids of the domains that were left out of the shards, of those that were asked for."""
+    """Ids of the domains that were left out of the shards."""
+    peaks: tuple[bytes, ...]
+    """Of the tree of all records before this one: its proof of inclusion."""
+    left: tuple[tuple[str, datetime | None], ...]
+    """Old key objects that the store keeps, and until when if it says so."""
 
 
 def keep_slots(ids: Sequence[bytes], owner: Callable[[bytes], SlotOwner]) -> list[SlotOwner]:
@@ -56,7 +64,8 @@ def change_epoch(
     *,
     slots: PlanSlots = keep_slots,
     rekey: bool,
-    drop_domains: frozenset[bytes] = frozenset(),
+    erase: Suppression | None = None,
+    judge: Callable[[], None] | None = None,
     action: str = Action.KEYS,
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
@@ -71,7 +80,8 @@ def change_epoch(
         slots: Which slots there are from then on; asked again after a lost race.
         rekey: Give all shards other keys and all domains a new generation, so
             that whoever knows the keys of today reads nothing that is written later.
-        drop_domains: Domains that are left out of the shards.
+        judge: Raises if the marks that stand forbid it; asked again when they have changed.
+        erase: Subjects whose keys are left out of the shards; their domains are fenced.
         action, reason, details: For the audit trail.
 
     Raises:
@@ -81,18 +91,18 @@ def change_epoch(
         StoreError: As for any commit; what was written opens nothing.
 
     Cost: with *rekey* all shards are read, written and read back (100 MB for a
-    million subjects). Else the home shards of *drop_domains* and the young ones
-    are read, and those that hold any of them written.
+    million subjects). Else the home shards of those to erase and the young ones
+    are read, and those that hold any of them written; for a tenant all are read.
     """
-    job = _Change(session, actor, slots, rekey, drop_domains, str(action), reason, details or {})
+    job = _Change(session, actor, slots, rekey, erase, judge, str(action), reason, details or {})
     index = session.log.commit(job)
     built = job.built
     assert index is not None
     assert built is not None
     session.log.refresh()
-    _delete_replaced(session, built)
+    left = _delete_replaced(session, built)
     ids = tuple(slot.id for slot in built.keys.slots)
-    return EpochChanged(built.keys.root.epoch, index, ids, built.dropped)
+    return EpochChanged(built.keys.root.epoch, index, ids, built.dropped, job.peaks, tuple(left))
 
 
 @frozen
@@ -119,24 +129,39 @@ class _Change:
     actor: Actor
     slots: PlanSlots
     rekey: bool
-    drop: frozenset[bytes]
+    erase: Suppression | None
+    judge: Callable[[], None] | None
     action: str
     reason: str | None
     details: Mapping[str, Any]
     commit_id: bytes = field(factory=lambda: os.urandom(16))
     built: _Built | None = None
+    peaks: tuple[bytes, ...] = ()
+    judged: object = None
+    """The marks that were found not to stand against it."""
 
     def validate(self, state: State) -> Draft | Rebuild:
         """Commit what was built if nothing that it was built from has moved."""
-        if self.built is None or not self.built.fits(state):
+        is_judged = self.judge is None or state.marks is self.judged
+        if self.built is None or not is_judged or not self.built.fits(state):
             return Rebuild(self._build)
         facts = self.built.keys.facts(self.built.changes)
+        if self.erase is not None:
+            joined = b"".join(sorted(self.built.dropped))
+            inline, listed = inline_or_list(self.session.store, joined, INLINE_BYTES)
+            facts = structs.replace(
+                facts, erasure=self.erase.erasure, erased=inline, erased_list=listed
+            )
+        self.peaks = tuple(state.tree.peaks)
         audit = self.session.audit(self.actor, self.action, reason=self.reason, **self.details)
         return Draft("epoch", facts, [audit])
 
     def _build(self, state: State) -> None:
         """Write the next epoch's objects, and open them; leave it where the state moves on."""
         self._discard()
+        if self.judge is not None:
+            self.judge()
+            self.judged = state.marks
         try:
             self._write(state)
         except (DamagedData, NotFoundError):
@@ -161,12 +186,14 @@ class _Change:
             return slot.owner
 
         owners = self.slots(list(kept), owner)
-        old, dropped = self._to_rewrite(state)
-        keys = next_epoch(root, owners, old, renew=self.rekey)
-        generation = keys.root.generation if self.rekey else None
+        rewritten, dropped = self._to_rewrite(state)
+        keys = next_epoch(root, owners, rewritten, renew=self.rekey)
         changes = []
-        for number, shard in old.items():
-            data = seal_shard(keys.root, number, renew_shard(shard, self.drop, generation))
+        for number, rows in rewritten.items():
+            shard = Shard.build(rows)
+            if self.rekey:
+                shard = renew_shard(shard, keys.root.generation)
+            data = seal_shard(keys.root, number, shard)
             digest = names.content_hash(data)
             session.store.put(names.shard_name(digest), data)
             changes.append((number, state.shards[number], digest))
@@ -176,20 +203,24 @@ class _Change:
         self._prove()
         session.expect(Unlocked(keys.root, session.slot))
 
-    def _to_rewrite(self, state: State) -> tuple[dict[int, Shard], frozenset[bytes]]:
-        """Give the shards that get other keys, and which of the domains to drop they hold."""
-        homes = {domain_id[0] for domain_id in self.drop}
-        numbers = sorted(state.shards if self.rekey else state.shards.keys() & {*homes, *YOUNG})
-        found: dict[int, Shard] = {}
-        dropped: set[bytes] = set()
-        for number in numbers if self.rekey or self.drop else ():
+    def _to_rewrite(self, state: State) -> tuple[dict[int, list[ShardRow]], frozenset[bytes]]:
+        """Give the rows of the shards that get other keys, and the domains that they lose."""
+        erase, numbers = self.erase, sorted(state.shards) if self.rekey else []
+        if erase is not None:
+            numbers = sorted({*numbers, *erase.numbers(state.shards)})
+        found: dict[int, list[ShardRow]] = {}
+        dropped: frozenset[bytes] = frozenset()
+        for number in numbers:
             shard = self.session.keyring.shard(state, number)
             assert shard is not None
-            held = {d for d in self.drop if shard.find_id(d) is not None}
-            dropped |= held
-            if self.rekey or held:
-                found[number] = shard
-        return found, frozenset(dropped)
+            rows, gone = list(shard.rows()), frozenset[bytes]()
+            if erase is not None:
+                carried = erase.carried(number, state.shards)
+                rows, gone = erase.apply(shard, carried)
+            dropped |= gone
+            if self.rekey or gone or len(rows) != len(shard):
+                found[number] = rows
+        return found, dropped
 
     def _prove(self) -> None:
         """Open what was written from the store alone, before anything can name it."""
@@ -222,20 +253,32 @@ class _Change:
             _delete(self.session, [*built.keys.objects, *shards])
 
 
-def _delete_replaced(session: Session, built: _Built) -> None:
-    """Delete the key objects that the epoch record has condemned; prune finds what stays."""
+def _delete_replaced(session: Session, built: _Built) -> list[tuple[str, datetime | None]]:
+    """
+    Delete the key objects that the epoch record has condemned; prune finds what stays.
+
+    Returns:
+        What stays, each with the time until which the store keeps it, if known.
+    """
     gone = [names.shard_name(base) for _, base, _ in built.changes]
+    prefix = names.epoch_prefix(built.base.epoch)
     try:
-        prefix = names.epoch_prefix(built.base.epoch)
         gone += [entry.key for entry in session.store.list(prefix)]
     except StoreError as exc:
         get_logger().warning("old key objects cannot be listed", kind=exc.kind)
-    _delete(session, gone)
+        return [*_delete(session, gone), (prefix, None)]
+    return _delete(session, gone)
 
 
-def _delete(session: Session, gone: Iterable[str]) -> None:
+def _delete(session: Session, gone: Iterable[str]) -> list[tuple[str, datetime | None]]:
+    left: list[tuple[str, datetime | None]] = []
     for name in gone:
         try:
-            session.store.delete(name)
+            remains = session.store.delete(name)
         except StoreError as exc:
             get_logger().warning("a key object cannot be deleted yet", object=name, kind=exc.kind)
+            left.append((name, None))
+        else:
+            if remains.versions:
+                left.append((name, remains.until))
+    return left

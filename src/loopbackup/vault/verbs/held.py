@@ -25,7 +25,7 @@ from .look import read_table
 from .session import Session
 from .standing import Binding, Held, binding, standing
 
-__all__ = ["holds_on", "marks_on", "refuse_kept"]
+__all__ = ["holds_on", "marks_on", "refuse_erasure", "refuse_kept"]
 
 MAX_COMPILED: Final = 64
 
@@ -63,6 +63,34 @@ def marks_on(
         tuple(r for r in restrictions if wanted.concerns(r.subject)),
         tuple(overlay for overlay in overlays if wanted.has(overlay.subject)),
     )
+
+
+def refuse_erasure(session: Session, subjects: Sequence[SubjectKey]) -> None:
+    """
+    Refuse to erase subjects of whom something is held or restricted.
+
+    Raises:
+        HoldActive: Something of one of them is held; ``holds`` has all of these holds.
+        PolicyError: Kind "restricted": one of them is restricted (GDPR Art. 18).
+    """
+    holds = holds_on(session, subjects)
+    if holds:
+        raise HoldActive(
+            f"{len(holds)} holds stand against the erasure, the first of them {holds[0].id[:8]}; "
+            "nothing was changed. They have to be released first (vault.holds lists them)",
+            hold=holds[0],
+            holds=holds,
+        )
+    wanted = _Wanted(subjects)
+    now_us = int(session.log.now().timestamp() * 1_000_000)
+    for mark, restriction in standing(session).restrictions:
+        concerned = restriction is None or wanted.concerns(restriction.subject)
+        if mark.binds(now_us) and concerned:
+            raise PolicyError(
+                "one of the subjects is restricted, so nothing of it is deleted; nothing was "
+                "changed. The restriction has to end or be lifted first",
+                kind="restricted",
+            )
 
 
 def refuse_kept(session: Session, state: State, records: Iterable[SnapshotRecord]) -> None:

@@ -249,7 +249,11 @@ def _parts(
 
 
 def domains_of(session: Session, state: State, marks: Marks) -> Iterator[Domain | None]:
-    """Yield every domain that has anything stored; None for one whose keys are gone."""
+    """
+    Yield every domain that has anything stored; None for one whose keys are gone.
+
+    What was erased is passed over: it is no longer alive, and in nobody's way.
+    """
     last = b""
     for domain_id in heapq.merge(session.index.domain_ids(state), marks.rows):
         if domain_id == last:
@@ -258,4 +262,5 @@ def domains_of(session: Session, state: State, marks: Marks) -> Iterator[Domain 
         try:
             yield session.keyring.by_id(domain_id)
         except NotFoundError:
-            yield None
+            if domain_id not in session.log.state.fenced:
+                yield None

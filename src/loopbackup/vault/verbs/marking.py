@@ -16,6 +16,7 @@ from ..ledger.log import Body, Draft, Fresh
 from ..ledger.state import Mark, State
 from ..source.patterns import Patterns
 from .domains import ensure_domains
+from .fences import erased_error
 from .session import Session
 from .standing import standing
 
@@ -70,6 +71,8 @@ def aware_us(what: str, moment: object) -> int:
 def domain_of(session: Session, subject: SubjectKey) -> bytes:
     """Give the id of a subject's domain, which is made if there is none yet."""
     found = ensure_domains(session.store, session.log, session.keyring, [subject])
+    if subject not in found:
+        raise erased_error(session, subject) or NotFoundError("no such subject", kind="subject")
     return found[subject].id
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -10,6 +12,7 @@ from attrs import define, field, frozen
 
 from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...terms import Problem
+from ..content.segment import SegmentReader
 from ..format import names
 from ..keys.domains import Domain
 from ..ledger.state import State, epoch_short
@@ -18,7 +21,7 @@ from .check_packs import pack_is_gone, too_many_missing
 from .mark import Marks, domains_of, live_chunks, live_parts
 from .session import Session
 
-__all__ = ["Listing", "Plan", "condemnations", "look"]
+__all__ = ["Listing", "Plan", "condemnations", "look", "names_any"]
 
 MAX_WASTE: Final = 0.05
 MANY_TAILS: Final = 8
@@ -146,6 +149,7 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
     plan.clearing = {p for p in usable - plan.dead if session.index.distrusts(p, state)}
     sound = usable - plan.dead - plan.clearing
     plan.rewrite = _wasteful(sound, usage, listing, session.header.pack_size)
+    plan.rewrite |= sound & _of_erased(session, state)
     lost = [problem for reader in session.index.segments(state) for problem in reader.lost]
     if lost:
         if plan.complete and not plan.rescue:
@@ -186,6 +190,31 @@ def _unreadable(session: Session, pack: bytes) -> bool:
     except NewerFormat:
         return False
     return False
+
+
+def names_any(reader: SegmentReader, fenced: Mapping[bytes, int]) -> bool:
+    """Tell whether a segment has a block of a domain that was erased."""
+    return bool(fenced) and any(domain_id in fenced for domain_id in reader.domains())
+
+
+def _of_erased(session: Session, state: State) -> set[bytes]:
+    """
+    Give the packs that hold bytes of those who were erased.
+
+    A segment says of which domains it knows, but only their keys would say in
+    which of its packs; so the packs are asked, until the segment is merged.
+    """
+    found = set()
+    for reader in session.index.segments(state):
+        if not names_any(reader, state.fenced):
+            continue
+        for pack in reader.packs:
+            if pack.name in state.condemned:
+                continue
+            with contextlib.suppress(NotFoundError, DamagedData, NewerFormat):
+                if names_any(session.index.pack(pack.name), state.fenced):
+                    found.add(pack.name)
+    return found
 
 
 def _wasteful(

@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import define, field
@@ -28,7 +29,7 @@ from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import Front, State, epoch_short, join_fronts, join_names
 from .claims import lapse_claims
 from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
-from .plan_prune import Listing, Plan, condemnations, look
+from .plan_prune import Listing, Plan, condemnations, look, names_any
 from .rescue import rescue
 from .session import Session
 from .sweep import Swept, ahead, sweep
@@ -275,7 +276,8 @@ class _Job:
                 reader
                 for reader in self.session.index.segments(state)
                 if reader.short not in self.condemned and not reader.lost
-            ]
+            ],
+            state.fenced,
         )
         if not chosen:
             return
@@ -296,10 +298,13 @@ class _Job:
     ) -> dict[Domain, list[tuple[PackFront, int, bytes]]] | None:
         """Collect what the segments hold of packs that stay."""
         contents: dict[Domain, list[tuple[PackFront, int, bytes]]] = {}
+        session_fenced = self.session.log.state.fenced
         for domain_id in sorted({d for reader in readers for d in reader.domains()}):
             try:
                 domain = self.session.keyring.by_id(domain_id)
             except NotFoundError:
+                if domain_id in session_fenced:
+                    continue  # So its blocks go with the segments that are merged.
                 return None
             packs: dict[tuple[PackFront, int], tuple[list[BlobRow], list[bytes]]] = {}
             seen: set[tuple[bytes, int]] = set()
@@ -402,7 +407,8 @@ class _Job:
             try:
                 domain = session.keyring.by_id(domain_id)
             except NotFoundError:
-                marks.pinned.add(domain_id)
+                if domain_id not in state.fenced:
+                    marks.pinned.add(domain_id)
                 continue
             live = live_chunks(session, marks, domain) - self.moved.get(domain.id, set())
             where: dict[bytes, set[bytes]] = defaultdict(set)
@@ -433,14 +439,20 @@ class _Job:
         return inline_or_list(self.session.store, joined, INLINE_BYTES)
 
 
-def _mergeable(live: list[SegmentReader]) -> list[SegmentReader]:
-    """Choose the segments to merge: the smallest of many, and whatever had to be rebuilt."""
+def _mergeable(live: list[SegmentReader], fenced: Mapping[bytes, int]) -> list[SegmentReader]:
+    """
+    Choose the segments to merge: the smallest of many, and whatever has to be written anew.
+
+    That is what had to be rebuilt, and what has blocks of somebody who was erased.
+    """
+    due = {r.short for r in live if r.rebuilt or (r.short[:1] == b"i" and names_any(r, fenced))}
     if len(live) < MANY_SEGMENTS:
-        return [reader for reader in live if reader.rebuilt]
+        return [reader for reader in live if reader.short in due]
     chosen: list[SegmentReader] = []
     total = 0
-    for reader in sorted(live, key=lambda reader: (not reader.rebuilt, reader.size)):
-        if len(chosen) >= MANY_SEGMENTS // 2 and reader.size > 4 * total and not reader.rebuilt:
+    for reader in sorted(live, key=lambda reader: (reader.short not in due, reader.size)):
+        is_large = len(chosen) >= MANY_SEGMENTS // 2 and reader.size > 4 * total
+        if is_large and reader.short not in due:
             break
         chosen.append(reader)
         total += reader.size

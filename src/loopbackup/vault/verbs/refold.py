@@ -24,6 +24,8 @@ class Folded:
     record: Record | None
     void: str | None = None
     """Why it has no effect."""
+    leaf: bytes = b""
+    """Its hash as a leaf of the ledger's tree."""
 
 
 def refold(session: Session) -> Iterator[Folded]:
@@ -66,7 +68,8 @@ def _onto(state: State, session: Session, used: State) -> Iterator[Folded]:
         record = state.apply(data, session.log.fetch_list)
         if (record is None) != (index in void):
             raise _altered(index)
-        yield Folded(index, record, None if record is not None else state.alarms[-1].reason)
+        void_reason = None if record is not None else state.alarms[-1].reason
+        yield Folded(index, record, void_reason, state.tree.last)
     if state.tree.head() != used.tree.head():
         raise _altered(None)
 

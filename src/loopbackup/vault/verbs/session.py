@@ -94,11 +94,18 @@ class Session:
             PolicyError: The gate refused; gathered for the ledger.
             InputError: The vault is closed.
         """
+        self.ask(action, actor, facts or Facts(actor=actor))
+        self.catch_up()
+
+    def ask(self, action: Action, actor: Actor, facts: Facts) -> None:
+        """Ask the gate; PolicyError when it refuses, gathered for the ledger."""
         self.check_open()
-        facts = facts or Facts(actor=actor)
         decision = self.gate.decide(action, facts, at=self.log.now())
         if not decision.allowed:
             self._refuse(action, actor, decision)
+
+    def catch_up(self) -> None:
+        """Fold what was committed since, and look again for what was lost."""
         self.log.refresh()
         self.index.look_again()
 
@@ -142,6 +149,8 @@ class Session:
         unlocked = self._expected.pop(state.epoch, None) or self._unlock(state)
         self._expected.clear()
         self.keyring.adopt(unlocked.root)
+        # Contents of those who were erased are among what is kept.
+        self.reader.drop()
         self.slot = unlocked.slot
         if self.log.signer is not None:
             self.log.signer = unlocked.root.signer(self.log.signer.roles)

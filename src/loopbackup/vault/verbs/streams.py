@@ -9,6 +9,7 @@ from ...terms import SubjectKey
 from ..content.streams import StreamReader, TableReader
 from ..format.snapshot import TableRow
 from ..keys.domains import Domain
+from .fences import erased_error
 from .look import Described, read_table
 from .session import Session
 from .shown import ShownStream
@@ -65,6 +66,9 @@ def streams_of(
         found = True
         yield domain, stream
     if subject is not None and not found:
+        erased = erased_error(session, subject)
+        if erased is not None:
+            raise erased
         raise NotFoundError("the snapshot holds nothing of that subject", kind="subject")
 
 
@@ -99,6 +103,8 @@ def _domain(session: Session, row: TableRow, tell: Callable[[DamagedData], None]
     try:
         return session.keyring.by_id(row.domain)
     except NotFoundError:
+        if row.domain in session.log.state.fenced:
+            return None
         tell(DamagedData("the keys of a part of the snapshot are gone", kind="missing_keys"))
     except DamagedData as exc:
         tell(exc)

@@ -1,0 +1,111 @@
+"""
+Erased subjects in the keyring: their keys go, and a tag stays that shows who must not come back.
+
+The tag is a keyed hash under a secret of the keyring root: whoever has a
+credential can test a guessed name, nobody else anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from attrs import field, frozen
+
+from ...terms import SubjectKey
+from ..format import codec, seal
+from .domains import ERASED, DomainRecord, encode_label, place
+from .shards import YOUNG, Shard, ShardRow
+
+__all__ = ["Suppression", "mark_of"]
+
+_NO_KEY: Final = bytes(32)
+
+
+def mark_of(secret: bytes, vault_id: bytes, subject: SubjectKey) -> list[str]:
+    """Give what stands in the place of an erased subject's name."""
+    return [seal.derive(secret, "suppression", vault_id + encode_label(subject)).hex()]
+
+
+@frozen
+class Suppression:
+    """
+    Takes subjects out of keyring shards and leaves their marks.
+
+    Args:
+        subjects: Whom; a tenant's own takes all its children along.
+        erasure: Sixteen random bytes that name this erasure in every mark.
+        secret, vault_id, home_key: Of the keyring.
+    """
+
+    subjects: frozenset[SubjectKey]
+    erasure: bytes
+    secret: bytes = field(repr=False)
+    vault_id: bytes
+    home_key: bytes = field(repr=False)
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """Whose children go too."""
+        return frozenset(subject[0] for subject in self.subjects if len(subject) == 1)
+
+    def numbers(self, present: Collection[int]) -> list[int]:
+        """Give the shards in which any of them may stand: for a tenant, all."""
+        if self.tenants:
+            return sorted(present)
+        homes = {place(self.home_key, subject)[0] for subject in self.subjects}
+        return sorted({*homes, *YOUNG} & set(present))
+
+    def carried(self, number: int, present: Collection[int]) -> list[SubjectKey]:
+        """Give the tenants whose mark shard *number* carries, whether they have a domain or not."""
+        carried: list[SubjectKey] = []
+        for tenant in sorted(self.tenants):
+            home = place(self.home_key, (tenant,))[0]
+            # Where a vault has few subjects, a home shard may not be there yet.
+            if number == (home if home in present else min({*YOUNG} & {*present}, default=-1)):
+                carried.append((tenant,))
+        return carried
+
+    def covers(self, subject: SubjectKey) -> bool:
+        """Tell whether this erases *subject*."""
+        return subject in self.subjects or (len(subject) == 2 and subject[0] in self.tenants)
+
+    def apply(
+        self, shard: Shard, carried: Collection[SubjectKey]
+    ) -> tuple[list[ShardRow], frozenset[bytes]]:
+        """
+        Give the rows of a shard without the subjects, and the ids of the domains that it loses.
+
+        A mark takes the place of each row; those of *carried* are there in any case.
+        """
+        found = dict(self._found(shard))
+        rows = [row for row in shard.rows() if row[1] not in found]
+        marked = dict.fromkeys(found.values())
+        for subject in carried:
+            tag = place(self.home_key, subject)[1]
+            if shard.find(tag, mark_of(self.secret, self.vault_id, subject)) is None:
+                marked[subject] = None
+        return [*rows, *map(self._mark, marked)], frozenset(found)
+
+    def _found(self, shard: Shard) -> Iterable[tuple[bytes, SubjectKey]]:
+        if self.tenants:
+            for _tag, domain_id, encoded in shard.rows():
+                label = codec.decode(encoded, DomainRecord).label
+                if label and self.covers(tuple(label)):  # type: ignore[arg-type]
+                    yield domain_id, tuple(label)  # type: ignore[misc]
+            return
+        for subject in self.subjects:
+            tag = place(self.home_key, subject)[1]
+            for domain_id, _record in shard.find_all(tag, list(subject)):
+                yield domain_id, subject
+
+    def _mark(self, subject: SubjectKey) -> ShardRow:
+        home, tag = place(self.home_key, subject)
+        record = DomainRecord(
+            self.erasure + os.urandom(16),
+            [(0, _NO_KEY)],
+            mark_of(self.secret, self.vault_id, subject),
+            ERASED,
+        )
+        return tag, bytes([home]) + os.urandom(15), codec.encode(record)

@@ -1,0 +1,65 @@
+"""Fences: which domains were erased, by which record, and what may not name them any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from ..format import record as rec
+
+__all__ = ["Erasure", "FencedState", "ids_of", "names_fenced", "why_no_erasure", "why_no_receipt"]
+
+Erasure = tuple[int, int]
+"""(record of the erasure, newest record with its receipt or -1)."""
+
+
+class FencedState(Protocol):
+    """What the fold knows of erasures."""
+
+    none_domain: bytes
+
+    @property
+    def fenced(self) -> Mapping[bytes, int]:
+        """Domain id -> the record that erased it."""
+        ...
+
+    @property
+    def erasures(self) -> Mapping[bytes, Erasure]:
+        """By the name of the erasure."""
+        ...
+
+
+def ids_of(joined: bytes) -> Iterator[bytes]:
+    """Take concatenated domain ids apart."""
+    return (joined[at : at + 16] for at in range(0, len(joined), 16))
+
+
+def names_fenced(state: FencedState, joined: bytes) -> bool:
+    """Tell whether any of the domains was erased."""
+    return bool(state.fenced) and any(domain_id in state.fenced for domain_id in ids_of(joined))
+
+
+def why_no_erasure(
+    state: FencedState, facts: rec.EpochChanged, erased: bytes, kept: frozenset[bytes]
+) -> str | None:
+    """
+    Say why a record that begins an epoch cannot erase as it says; None if it can.
+
+    *kept* are the domains that are held or restricted at its time.
+    """
+    if len(facts.erasure) not in (0, 16) or len(erased) % 16:
+        return "it names no erasure or no domains"
+    if bool(facts.erasure) != bool(erased):
+        return "an erasure has a name and domains"
+    if facts.erasure in state.erasures:
+        return "an erasure of that name is there already"
+    if state.none_domain in ids_of(erased):
+        return "it erases what is about nobody"
+    if not kept.isdisjoint(ids_of(erased)):
+        return "it erases what is held or restricted"
+    return None
+
+
+def why_no_receipt(state: FencedState, facts: rec.Receipted) -> str | None:
+    """Say why a receipt is of nothing; None if it is of an erasure."""
+    return None if facts.erasure in state.erasures else "it is the receipt of no erasure"
