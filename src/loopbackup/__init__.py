@@ -57,9 +57,15 @@ if TYPE_CHECKING:
     from .vault.diff import Diff as Diff
     from .vault.entry import Entries as Entries
     from .vault.entry import Entry as Entry
+    from .vault.keys.aws_kms import AwsKms as AwsKms
     from .vault.keys.credentials import Credential as Credential
     from .vault.keys.credentials import KeyFile as KeyFile
     from .vault.keys.credentials import Passphrase as Passphrase
+    from .vault.keys.credentials import Recipient as Recipient
+    from .vault.keys.kms import Kms as Kms
+    from .vault.keys.kms import KmsKey as KmsKey
+    from .vault.keys.kms import LocalKms as LocalKms
+    from .vault.keysview import Keys as Keys
     from .vault.ledgerview import Ledger as Ledger
     from .vault.ledgerview import LedgerEntry as LedgerEntry
     from .vault.snapshot import BackupReport as BackupReport
@@ -90,6 +96,7 @@ __all__ = [
     "Actor",
     "AllowAll",
     "AlreadyExistsError",
+    "AwsKms",
     "BackupReport",
     "Bytes",
     "Cancel",
@@ -122,8 +129,12 @@ __all__ = [
     "IntegrityError",
     "Item",
     "KeyFile",
+    "Keys",
+    "Kms",
+    "KmsKey",
     "Ledger",
     "LedgerEntry",
+    "LocalKms",
     "Location",
     "LoopbackupError",
     "NewerFormat",
@@ -135,6 +146,7 @@ __all__ = [
     "Progress",
     "Pruned",
     "Receipt",
+    "Recipient",
     "Remains",
     "Restored",
     "Restriction",
@@ -206,11 +218,15 @@ _HOMES = {
     ),
     "vault.diff": ("Change", "Diff"),
     "vault.entry": ("Entries", "Entry"),
+    "vault.keys.aws_kms": ("AwsKms",),
     "vault.keys.credentials": (
         "Credential",
         "KeyFile",
         "Passphrase",
+        "Recipient",
     ),
+    "vault.keys.kms": ("Kms", "KmsKey", "LocalKms"),
+    "vault.keysview": ("Keys",),
     "vault.ledgerview": (
         "Ledger",
         "LedgerEntry",

@@ -184,13 +184,13 @@ class Ledger:
             del self.writers[self.house]
             self.condemned, self.house, self.slots = used, house[0], slots
             self.epoch, self.root, self.salt = epoch, root, salt
-            self.fenced |= {*self._names(*[*erasure, b"", b"", b""][1:3], width=16)}
+            self.fenced |= {*self._names(*[*[*erasure, b"", b"", b""][1:3], 16])}
             self.marks = {m: f for m, f in self.marks.items() if f[1] not in self.fenced}
         self.condemned |= {b"s" + old for _, old, _ in changes if old}
         self.shards |= {number: new for number, _, new in changes}
         if frame.kind == "snapshot":
             need(frame.facts[0] not in self.snapshots, "the snapshot exists")
-            named = self._names(*[*frame.facts, b"", b""][6:8], width=16) if self.fenced else ()
+            named = self._names(*[*[*frame.facts, b"", b""][6:8], 16]) if self.fenced else ()
             need(self.fenced.isdisjoint(named), "it names somebody who was erased")
             self._add_segments(*frame.facts[3:6])
             self.snapshots[frame.facts[0]] = frame
@@ -227,7 +227,7 @@ class Ledger:
         need(self.condemned.isdisjoint(segments | needed), "it needs what is condemned")
         self.segments |= segments
 
-    def _names(self, names: bytes, list_hash: bytes = b"", width: int = 33) -> list[bytes]:
+    def _names(self, names: bytes, list_hash: bytes = b"", width: Any = 33) -> list[bytes]:
         if list_hash and not names:
             try:
                 data = fetch(place(self.folder, b"l" + list_hash), list_hash)

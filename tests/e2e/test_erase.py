@@ -363,11 +363,8 @@ def test_overlay_dies_with_its_subject() -> None:
     with new_vault(grace_s=0) as vault:
         vault.backup(items(), name="n")
         path = f"users/{CANARY}.txt"
-        vault.ledger.append(
-            "overlay",
-            {"path": path, "replacement": b"right-" * 9, "reason": "request 9"},
-            subject=ACME,
-        )
+        overlay = {"path": path, "replacement": b"right-" * 9, "reason": "request 9"}
+        vault.ledger.append("overlay", overlay, subject=ACME)
         assert read_snapshot(vault.snapshot())[path] == b"right-" * 9
 
         vault.erase_subjects([ACME], reason="request 118")

@@ -38,6 +38,7 @@ from loopbackup.testing.faults import (
     Torn,
 )
 from loopbackup.vault.ledger import log
+from loopbackup.vault.vault import Vault
 from loopbackup.vault.verbs import plan_prune, prune
 
 PROCESSES = 3
@@ -103,7 +104,9 @@ turns = st.builds(
     Turn,
     aside=st.sampled_from([""] * 24 + ["land", "second", "half", "grace", "quiet"]),
     which=st.integers(0, PROCESSES - 1),
-    verb=st.sampled_from(["backup"] * 5 + ["prune"] * 4 + ["forget"] * 3 + ["read", "reopen"]),
+    verb=st.sampled_from(
+        ["backup"] * 5 + ["prune"] * 4 + ["forget"] * 3 + ["read", "reopen", "rotate"]
+    ),
     drawn=st.dictionaries(st.sampled_from("abcdefg"), pieces, min_size=1, max_size=7),
     number=st.integers(0, 11),
     stop=st.sampled_from(STOPS),
@@ -117,6 +120,11 @@ def make(drawn: Drawn) -> Content:
         path: (content(number, SIZES[number % len(SIZES)]), subject)
         for path, (number, subject) in drawn.items()
     }
+
+
+def rotate(vault: Vault) -> None:
+    """Change all keys."""
+    vault.keys.rotate()
 
 
 class VaultMachine(RuleBasedStateMachine):
@@ -194,6 +202,8 @@ class VaultMachine(RuleBasedStateMachine):
                 process.begin(self.world.forget(live[turn.number % len(live)]))
             case "read" if live:
                 process.begin(self.world.read(live[turn.number % len(live)]))
+            case "rotate":
+                process.begin(rotate)
             case "reopen":
                 process.session.close()
                 self.restart(turn.which, remember=turn.number % 2 == 0)

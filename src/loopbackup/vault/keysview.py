@@ -6,7 +6,8 @@ import re
 
 from ..errors import InputError
 from ..terms import Action, Actor
-from .keys.credentials import Credential
+from .keys.credentials import Credential, Recipient
+from .keys.kms import Kms
 from .verbs.info import SlotInfo
 from .verbs.session import Session
 
@@ -42,23 +43,28 @@ class Keys:
         """Id of the slot that the vault is open with."""
         return self._session.slot.hex()
 
-    def add(self, credential: Credential) -> str:
+    def add(self, key: Credential | Recipient | Kms) -> str:
         """
-        Let one more credential open the vault; give the id of its slot.
+        Let one more key open the vault; give the id of its slot.
 
         It opens all that is in the vault, not only what comes. Nothing that is
         stored is written again.
 
+        Args:
+            key: A passphrase, a key file, a key service, or the public key of
+                somebody else's key file.
+
         Raises:
-            InputError: It is no credential, or the vault has 64 slots.
-            CredentialError: It cannot be read.
+            InputError: It is no key, or the vault has 64 slots.
+            CredentialError: It cannot be read; ``transient`` when a key service
+                cannot be asked now.
             PolicyError: Refused.
 
         Cost: a few small objects and one record; for a passphrase one Argon2id.
         """
         from .verbs.keys import run_add
 
-        return run_add(self._session, self._actor, credential).hex()
+        return run_add(self._session, self._actor, key).hex()
 
     def remove(self, slot_id: str) -> None:
         """

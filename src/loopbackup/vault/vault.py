@@ -22,6 +22,7 @@ from ..show import html, text
 from ..terms import Actor, Subject, check_actor, subject_key
 from .format.snapshot import check_labels
 from .keys.credentials import Credential
+from .keys.kms import Kms
 from .keysview import Keys
 from .ledgerview import Ledger
 from .marking import Marking
@@ -82,7 +83,7 @@ class Vault(Marking):
     def create(
         cls,
         url: str | os.PathLike[str],
-        key: Credential,
+        key: Credential | Kms,
         *,
         storage_options: Mapping[str, Any] | None = None,
         location: str | None = None,
@@ -139,7 +140,7 @@ class Vault(Marking):
     def open(
         cls,
         url: str | os.PathLike[str],
-        key: Credential,
+        key: Credential | Kms,
         *,
         storage_options: Mapping[str, Any] | None = None,
         actor: Actor | None = None,
@@ -154,7 +155,7 @@ class Vault(Marking):
 
         Args:
             url: As for :meth:`create`.
-            key: Any credential that has a slot.
+            key: Any credential that has a slot, or a key service.
             storage_options: For the store.
             actor: Who acts through this handle.
             read_only: Write nothing, not even that somebody looked.
@@ -171,7 +172,10 @@ class Vault(Marking):
             FormatError: There is no vault, or none of this library;
                 NewerFormat when it is of a newer one.
             CredentialError: The key opens no slot; kind "forged_vault": another
-                vault stands there than the key or *public_key* is for.
+                vault stands there than the key or *public_key* is for; kind
+                "unvouched": the slot was made for a :class:`Recipient`, and this
+                host has not met the vault yet: give *public_key*. ``transient``
+                when a key service cannot be asked now.
             RollbackDetected: The store shows less, or another history, than
                 was seen before; kind "another_vault": quite another vault.
             DamagedData: The ledger or a key object was altered or is missing.

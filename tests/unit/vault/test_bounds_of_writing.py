@@ -285,7 +285,7 @@ def test_a_dry_run_looks_all_subjects_up_at_once(monkeypatch: pytest.MonkeyPatch
     with new_vault() as vault:
         keyring = vault._session.keyring
         asked: list[int] = []
-        monkeypatch.setattr(keyring, "_fresh_shard", asked.append)
+        monkeypatch.setattr(keyring, "current_shard", asked.append)
 
         found = keyring.imagine(("acme", str(number)) for number in range(500))
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from loopbackup.errors import CredentialError, DamagedData, FormatError, NewerFormat
 from loopbackup.vault.format import seal
 from loopbackup.vault.keys.credentials import Seed, SlotParams
+from loopbackup.vault.keys.keypair import public_key_of
 from loopbackup.vault.keys.slots import (
     Slot,
     SlotContext,
@@ -25,7 +26,6 @@ from loopbackup.vault.keys.slots import (
     encode_slot,
     make_slot,
     open_slot,
-    public_key_of,
     reseal_slot,
 )
 

@@ -302,6 +302,7 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
         "overlay": rec.Overlaid(b"M" * 16, b"D" * 16, b""),
         "register": rec.Registered("requests", b"E" * 16),
         "epoch": epoch(),
+        "receipt": rec.Receipted(b"X" * 16, "keys_destroyed"),
     }[kind]
 
     record = ledger.say(kind, facts, key=key, writer=b"W" * 16)

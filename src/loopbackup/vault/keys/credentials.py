@@ -28,6 +28,7 @@ __all__ = [
     "Credential",
     "KeyFile",
     "Passphrase",
+    "Recipient",
     "SlotParams",
     "check_credential",
     "holds_key",
@@ -91,9 +92,15 @@ def check_credential(value: object) -> None:
         raise InputError(
             "a key is a credential, not bare text: Passphrase(...) or KeyFile(path)", kind="key"
         )
+    if isinstance(value, Recipient):
+        raise InputError(
+            "a Recipient opens nothing, for it holds no secret: open with the key file whose "
+            "public key it is",
+            kind="key",
+        )
     if isinstance(value, type) or not isinstance(value, Credential):
         raise InputError(
-            f"a key is a Passphrase or a KeyFile, not {type(value).__name__}", kind="key"
+            f"a key is a Passphrase, a KeyFile or a Kms, not {type(value).__name__}", kind="key"
         )
 
 
@@ -286,8 +293,42 @@ class KeyFile:
             raise CredentialError("this is no key file, or it is damaged", path=str(self.path))
         return bytes.fromhex(match[1])
 
+    @property
+    def public_key(self) -> str:
+        """
+        What others need to let this file open their vault, as text for :class:`Recipient`.
+
+        It is no secret. Raises CredentialError when the file cannot be read.
+        """
+        from .keypair import encode_public_key, public_key_of
+
+        return encode_public_key(public_key_of(self.seed(SlotParams())))
+
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r})"
+
+
+class Recipient:
+    """
+    Whoever holds the key file of a public key; for ``vault.keys.add`` only.
+
+    Args:
+        public_key: As :attr:`KeyFile.public_key` gives it: ``lbkpub1...``.
+
+    Raises:
+        InputError: It is none, or was changed on its way.
+    """
+
+    kind = "recipient"
+
+    def __init__(self, public_key: str) -> None:
+        from .keypair import decode_public_key, encode_public_key
+
+        self.public_key_bytes = decode_public_key(public_key)
+        self.public_key = encode_public_key(self.public_key_bytes)
+
+    def __repr__(self) -> str:
+        return f"Recipient('{self.public_key[:15]}...')"
 
 
 def holds_key(content: bytes | memoryview) -> bool:

@@ -17,15 +17,7 @@ from attrs import frozen
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
-from cryptography.hazmat.primitives.hpke import (
-    AEAD,
-    KDF,
-    KEM,
-    MLKEM768X25519PrivateKey,
-    MLKEM768X25519PublicKey,
-    Suite,
-)
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Meta, Struct
 
@@ -33,6 +25,7 @@ from ...errors import CredentialError, DamagedData
 from ..format import codec, seal
 from ..format.seal import expect_magic
 from .credentials import Credential, SlotParams
+from .keypair import load_public_key, private_key, public_key_of
 
 __all__ = [
     "Slot",
@@ -50,7 +43,6 @@ __all__ = [
 MAGIC: Final = b"LBKSLT1"
 MAX_SLOTS: Final = 64
 MAX_SLOT_BYTES: Final = 65_536
-_MLKEM_PUBLIC: Final = 1184
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
@@ -119,30 +111,6 @@ class SlotContext:
         return HKDF(hashes.SHA512(), 32, self.salt, info).derive(k1)
 
 
-def _private_key(seed: bytes) -> MLKEM768X25519PrivateKey:
-    """Expand a seed as X-Wing does: SHAKE-256 to an ML-KEM seed and an X25519 key."""
-    expanded = hashlib.shake_256(seed).digest(96)
-    return MLKEM768X25519PrivateKey(
-        mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
-        x25519.X25519PrivateKey.from_private_bytes(expanded[64:]),
-    )
-
-
-def public_key_of(seed: bytes) -> bytes:
-    """Give the 1,216-byte public key of a seed: ML-KEM-768, then X25519."""
-    expanded = hashlib.shake_256(seed).digest(96)
-    kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]).public_key()
-    dh = x25519.X25519PrivateKey.from_private_bytes(expanded[64:]).public_key()
-    return kem.public_bytes_raw() + dh.public_bytes_raw()
-
-
-def _public_key(raw: bytes) -> MLKEM768X25519PublicKey:
-    return MLKEM768X25519PublicKey(
-        mlkem.MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC]),
-        x25519.X25519PublicKey.from_public_bytes(raw[_MLKEM_PUBLIC:]),
-    )
-
-
 def make_owner(credential: Credential, context: SlotContext) -> SlotOwner:
     """Choose what a new slot for *credential* keeps for life. Cost: one key stretching."""
     slot_id = os.urandom(8)
@@ -162,7 +130,7 @@ def reseal_slot(owner: SlotOwner, root_key: bytes, context: SlotContext) -> Slot
     info = context.info(owner.id, owner.public_key)
     k1 = os.urandom(32)
     try:
-        wrapped = _SUITE.encrypt(k1, _public_key(owner.public_key), info)
+        wrapped = _SUITE.encrypt(k1, load_public_key(owner.public_key), info)
     except ValueError as exc:
         raise DamagedData("a key slot's public key is none") from exc
     box = seal.seal(context.kek(k1, info), seal.Kind.SLOT, context.vault_id, root_key, pad=64)
@@ -213,7 +181,7 @@ def open_slot(
         return None
     _refuse_unmeant(slot, context.vouch(seed), trusted=trusted)
     try:
-        k1 = _SUITE.decrypt(slot.wrapped, _private_key(seed), info)
+        k1 = _SUITE.decrypt(slot.wrapped, private_key(seed), info)
     except InvalidTag:
         return None
     except ValueError as exc:

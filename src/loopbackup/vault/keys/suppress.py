@@ -90,6 +90,9 @@ class Suppression:
 
     def _found(self, shard: Shard) -> Iterable[tuple[bytes, SubjectKey]]:
         if self.tenants:
+            # Most shards have nothing of them, which one search shows for less than a decoding.
+            if not any(codec.encode(tenant) in shard.payload for tenant in self.tenants):
+                return
             for _tag, domain_id, encoded in shard.rows():
                 label = codec.decode(encoded, DomainRecord).label
                 if label and self.covers(tuple(label)):  # type: ignore[arg-type]

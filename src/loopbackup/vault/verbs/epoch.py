@@ -165,10 +165,11 @@ class _Change:
         try:
             self._write(state)
         except (DamagedData, NotFoundError):
-            # Another change of epoch deletes what this one reads.
+            # Another change of epoch deletes what this one reads, a prune what it has written.
             self.session.log.refresh()
             now = self.session.log.state
-            if (now.epoch, now.shards) == (state.epoch, state.shards):
+            seen = (state.epoch, state.shards, len(state.condemned))
+            if (now.epoch, now.shards, len(now.condemned)) == seen:
                 raise
 
     def _write(self, state: State) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from ...errors import InputError, NotFoundError
 from ...terms import Action, Actor, Facts
-from ..keys.credentials import Credential, check_credential
+from ..keys.credentials import Credential, Recipient, SlotParams
+from ..keys.kms import Kms, as_credential
 from ..keys.slots import SlotContext, SlotOwner, make_owner
 from .epoch import change_epoch, keep_slots
 from .session import Session
@@ -20,21 +22,19 @@ def _begin(session: Session, actor: Actor, **more: str) -> None:
     session.begin(Action.KEYS, actor, Facts(actor=actor, more=more))
 
 
-def run_add(session: Session, actor: Actor, credential: Credential) -> bytes:
+def run_add(session: Session, actor: Actor, key: Credential | Recipient | Kms) -> bytes:
     """
-    Add a slot for *credential*; give its id.
+    Add a slot for *key*; give its id.
 
     Raises:
-        InputError: It is no credential, or the vault has too many slots.
+        InputError: It is no key, or the vault has too many slots.
         CredentialError: It cannot be read.
         PolicyError: Refused.
     """
-    check_credential(credential)
-    _begin(session, actor, change="add", kind=credential.kind)
-    root = session.keyring.root
+    given = key if isinstance(key, Recipient) else as_credential(key)
+    _begin(session, actor, change="add", kind=given.kind)
     # A slot's owner is the same in every epoch: made once, whatever races are lost.
-    context = SlotContext(root.vault_id, session.header.authority, root.epoch, b"")
-    added = make_owner(credential, context)
+    added = _owner(session, given)
 
     def plan(ids: Sequence[bytes], owner: Callable[[bytes], SlotOwner]) -> list[SlotOwner]:
         return [*keep_slots(ids, owner), added]
@@ -42,6 +42,15 @@ def run_add(session: Session, actor: Actor, credential: Credential) -> bytes:
     details = {"change": "add", "slot": added.id.hex(), "kind": added.kind}
     change_epoch(session, actor, slots=plan, rekey=False, details=details)
     return added.id
+
+
+def _owner(session: Session, given: Credential | Recipient) -> SlotOwner:
+    if isinstance(given, Recipient):
+        # Nobody here has the secret that a vouch is made with.
+        return SlotOwner(os.urandom(8), given.kind, SlotParams(), given.public_key_bytes, b"")
+    root = session.keyring.root
+    context = SlotContext(root.vault_id, session.header.authority, root.epoch, b"")
+    return make_owner(given, context)
 
 
 def run_remove(session: Session, actor: Actor, slot: bytes) -> None:

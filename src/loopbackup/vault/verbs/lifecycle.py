@@ -29,9 +29,10 @@ from ..format import record as rec
 from ..format.bounds import MAX_HEADER_OBJECT_BYTES
 from ..format.header import MAX_GRACE_S, Header, header_hash, join_header, split_header
 from ..format.seal import FORMAT, SUITE
-from ..keys.credentials import Credential, check_credential
+from ..keys.credentials import Credential
 from ..keys.epoch import certify_house
 from ..keys.keyring import Keyring, first_shard
+from ..keys.kms import Kms, as_credential
 from ..keys.root import Root, Unlocked, encode_root, new_root, unlock
 from ..keys.slots import SlotContext, encode_slot, make_slot
 from ..ledger.log import Log
@@ -83,7 +84,7 @@ def aware_clock(clock: Callable[[], datetime]) -> Callable[[], datetime]:
 
 def create_vault(
     url: str | os.PathLike[str],
-    credential: Credential,
+    key: Credential | Kms,
     *,
     storage_options: Mapping[str, Any] | None,
     location: str | None,
@@ -103,7 +104,7 @@ def create_vault(
             wrong type or out of bounds, or the state directory cannot be made.
         StoreError: The place may not be written to.
     """
-    check_credential(credential)
+    credential = as_credential(key)
     _check_terms(location, grace_s, single_writer)
     clock = aware_clock(clock)
     authority = Ed25519PrivateKey.generate()
@@ -234,7 +235,7 @@ def _read_header(seam: StoreSeam, where: str) -> bytes:
 
 def open_vault(
     url: str | os.PathLike[str],
-    credential: Credential,
+    key: Credential | Kms,
     *,
     storage_options: Mapping[str, Any] | None,
     actor: Actor | None,
@@ -256,7 +257,7 @@ def open_vault(
         RollbackDetected: The store is behind what was seen before, or holds
             another vault.
     """
-    check_credential(credential)
+    credential = as_credential(key)
     expected = None if public_key is None else _parse_key(public_key)
     known = None if head is None else Head.parse(head)
     actor = None if actor is None else check_actor(actor)
