@@ -2,9 +2,10 @@
 Show what loopbackup does, on real files of this machine; run by ``make demo``.
 
 Six nights of backups, a look into the past, restores compared byte for byte,
-retention, and three attacks. Needs no network and no rights, writes below one
-temporary folder only, and removes it. The exit status is 1 if anything that was
-restored differs from what was backed up, or if an attack goes unnoticed.
+retention, an erasure with its receipt, and three attacks. Needs no network and
+no rights, writes below one temporary folder only, and removes it. The exit
+status is 1 if anything that was restored differs from what was backed up, if
+anything of whom was erased is left, or if an attack goes unnoticed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +40,17 @@ KEEP = 2
 USERS = 50
 LETTERS_EACH = 8
 KEY = lb.Passphrase("a sentence that nobody else would think of")
+GONE = ("acme", "user-41")
+VERIFIER = """
+import sys
+import loopbackup as lb
+
+path, public_key, opening = sys.argv[1:]
+receipt = lb.Receipt.load(path)
+receipt.verify(public_key)
+assert receipt.concerns(("acme", "user-41"), bytes.fromhex(opening))
+print(f"the receipt verifies, and is about user-41: level {receipt.level}")
+"""
 DEMONSTRATOR = lb.Actor("demo", roles={"job"}, purpose="showing around")
 
 Picture = dict[str, bytes]
@@ -370,6 +383,36 @@ class Demo:
         pruned = vault.prune()
         say(f"prune, a day later: {pruned.swept} objects deleted, {mb(pruned.freed_bytes)} freed")
 
+    # ---- somebody is erased
+
+    def erase(self, vault: lb.Vault) -> None:
+        """Erase one user from all snapshots; another process verifies the receipt."""
+        began = time.perf_counter()
+        say(str(vault.holdings(GONE)).splitlines()[0] + " of user-41")
+        receipt = vault.erase_subjects([GONE], reason="request 118")
+        say(f"{receipt}, in {time.perf_counter() - began:.2f} s")
+        for wanted in self.wanted.values():
+            for path in [path for path in wanted.picture if path.startswith("users/user-41")]:
+                del wanted.picture[path]
+        receipt.save(self.folder / "receipt.json")
+        command = [sys.executable, "-c", VERIFIER, str(self.folder / "receipt.json")]
+        opening = receipt.openings[GONE].hex()
+        done = subprocess.run(
+            [*command, vault.public_key, opening], capture_output=True, text=True, check=False
+        )
+        how = done.stdout.strip() or done.stderr.strip()[-200:]
+        self._score(done.returncode == 0, "another process, with the public key alone", how)
+        try:
+            vault.restore(vault.snapshot(name="letters"), self.folder / "none", subject=GONE)
+        except lb.NotFoundError as exc:
+            self._score(exc.kind == "erased", "a restore of user-41", f"refused, {exc}")
+        else:
+            self._score(False, "a restore of user-41", "")
+        where = [self.folder / "state"]
+        found = lb.testing.find_canary(vault, "user-41", places=where)
+        how = "user-41 is in nothing that the remaining keys open"
+        self._score(not found, "a search of all keys, lists, packs and records", how)
+
     # ---- attacks
 
     def flip_a_bit(self, vault: lb.Vault) -> None:
@@ -438,6 +481,8 @@ def play(folder: Path) -> bool:
         demo.restore(vault, [s for s in vault.snapshots() if s.name in ("work", "letters")])
         heading(f"Keeping the newest {KEEP} of work and of letters")
         demo.keep_newest(vault)
+        heading("One user of Acme AB asks to be erased")
+        demo.erase(vault)
         heading("Restoring everything that is left")
         demo.restore(vault, vault.snapshots())
         heading("Attacks")
@@ -463,7 +508,8 @@ def summarise(demo: Demo, report: lb.CheckReport, full: int, records: int) -> No
         (left < full, "room given back?", f"{mb(left)} after forgetting and pruning"),
         (report.ok, "every byte sound?", str(report)),
         (True, "ledger verified?", f"{records} signed records, each folded again"),
-        (not demo.missed, "attacks noticed?", f"{demo.caught} of {demo.caught + demo.missed}"),
+        (not demo.missed, "erased, attacks noticed?",
+         f"{demo.caught} of {demo.caught + demo.missed}"),
     ]  # fmt: skip
     heading("In short")
     for held, question, text in rows:

@@ -12,8 +12,12 @@ from tests.e2e.support import SEED, create, dump, items, load, new_vault, read_a
 import loopbackup as lb
 from loopbackup.errors import CredentialError, DamagedData, InputError, NotFoundError, PolicyError
 from loopbackup.terms import AllowAll, Decision, Facts
+from loopbackup.testing.faults import FaultStore, script
 from loopbackup.vault.format import names
 from loopbackup.vault.keys.credentials import Seed
+from loopbackup.vault.keys.epoch import next_epoch
+from loopbackup.vault.keys.root import read_slot
+from loopbackup.vault.keys.slots import SlotOwner
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.vault import Vault
 
@@ -407,3 +411,38 @@ def test_at_most_64_slots() -> None:
     with reopen(store_of(vault), credential=SEED) as again:
         assert again.check().ok
     vault.close()
+
+
+def test_young_vault_with_a_known_head_is_folded_from_its_first_record() -> None:
+    """Nobody has written a summary by then: one that is there was forged, and is not looked at."""
+    vault = filled()
+    head = vault.head
+    vault.close()
+    for known in (head, None):
+        store = FaultStore(store_of(vault), script())
+        reopen(store, head=known, read_only=True).close()
+
+        listed = [call for call in store.calls if call.method == "list"]
+        assert [call.key for call in listed] == ([] if known else ["summary/"])
+
+
+def test_nothing_that_is_printed_shows_a_key() -> None:
+    """Domains, roots and epochs stand in no log by accident."""
+    vault = filled()
+    session = vault._session
+    domain, root = session.keyring.find(("user-42",)), session.keyring.root
+    assert domain is not None
+
+    shown = repr(domain) + repr(next_epoch(root, [slot_owner(vault)], [], renew=True))
+
+    for secret in (domain._record.secret, root.house_key, root.shard_keys[:32]):
+        assert repr(secret)[2:-1] not in shown
+    vault.close()
+
+
+def slot_owner(vault: Vault) -> SlotOwner:
+    """Read the only slot of a vault."""
+    session = vault._session
+    state = session.log.state
+    slot_id, _, digest = state.slots[0]
+    return read_slot(session.store, state.epoch, slot_id, digest).owner

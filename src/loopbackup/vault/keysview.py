@@ -96,9 +96,10 @@ class Keys:
         Raises:
             PolicyError: Refused.
 
-        Cost: keyring shards are read and written twice, 100 bytes for each
-        subject and time that keys were changed. Data are not written again:
-        they stay under the keys that they have.
+        Cost: keyring shards are read, written and read back: 115 bytes for each
+        subject, and 38 more for each time that keys were changed (a million
+        subjects: 150 MB, 3 s). Data are not written again: they stay under the
+        keys that they have.
         """
         from .verbs.keys import run_rotate
 

@@ -52,10 +52,10 @@ class Domain:
     id: bytes
     subject: SubjectKey | None
     _vault_id: bytes
-    _record: DomainRecord
-    _newest: Callable[[bytes], Domain] | None = None
+    _record: DomainRecord = field(repr=False)
+    _newest: Callable[[bytes], Domain] | None = field(default=None, repr=False)
     """Gives the handle that the keyring has today, which may know later generations."""
-    _keys: dict[tuple[str, int], bytes] = field(factory=dict)
+    _keys: dict[tuple[str, int], bytes] = field(factory=dict, repr=False)
 
     @property
     def generation(self) -> int:

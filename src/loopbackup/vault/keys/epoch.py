@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
@@ -27,9 +27,9 @@ _KEY: Final = 32
 class NextEpoch:
     """An epoch that nothing names yet: it opens nothing before its salt stands in the ledger."""
 
-    root: Root
-    root_key: bytes
-    salt: bytes
+    root: Root = field(repr=False)
+    root_key: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
     slots: tuple[Slot, ...]
     sealed_root: bytes
     sealed_slots: tuple[bytes, ...]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Meta, Struct
 
@@ -184,7 +184,7 @@ def encode_root(root: Root, root_key: bytes) -> bytes:
 class Unlocked:
     """A root, and the slot that opened it."""
 
-    root: Root
+    root: Root = field(repr=False)
     slot: bytes
 
 

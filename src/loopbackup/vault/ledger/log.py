@@ -180,6 +180,8 @@ class Log:
     def _load_summary(self, known: list[Head]) -> bool:
         """Start from a summary that a record of a certified maintainer confirms."""
         max_size = min((head.size for head in known), default=None)
+        if max_size is not None and max_size < SUMMARY_EVERY:
+            return False  # Nobody has written one by then; a removed key may have forged one.
         for found in candidates(self._store, self._header, max_size):
             confirmed: list[Record] = []
 
