@@ -33,7 +33,7 @@ PARTS = {f"big/{number:02d}": noise(500_000, str(number)) for number in range(20
 TOTAL = sum(map(len, PARTS.values()))
 
 BACKUP = """
-    import sys, time
+    import signal, sys, time
     import loopbackup as lb
     from loopbackup.vault.store.local import LocalStore
     from tests.e2e.support import noise, reopen
@@ -46,6 +46,8 @@ BACKUP = """
             time.sleep(<wait>)
         return noise(500_000, str(number))
 
+    # Where the tests run in the background of a shell, it would be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     items = [lb.Item(f"big/{n:02d}", data=lambda n=n: part(n)) for n in range(20)]
     vault = reopen(LocalStore(sys.argv[1]))
     snapshot = vault.backup(items, name="big")
