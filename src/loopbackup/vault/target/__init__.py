@@ -9,7 +9,7 @@ from typing import Any, get_args
 from ...errors import InputError
 from ..source.urls import check_options, local_path, place_text
 from .base import Answer, Buffer, NotRestored, Overwrite, Planner, Target
-from .content import data_size
+from .content import data_size, is_plain
 from .local import LocalTarget
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Planner",
     "Target",
     "data_size",
+    "is_plain",
     "open_plan",
     "open_target",
 ]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ...terms import Problem
-from ..format.entries import Node
+from ..format.entries import FILE, ITEM, Node
 from .base import Buffer, NotRestored
 
-__all__ = ["data_size", "filled", "write_content"]
+__all__ = ["data_size", "filled", "is_plain", "write_content"]
 
 _ZEROS: Final = bytes(1 << 20)
 
@@ -19,6 +19,17 @@ def data_size(node: Node) -> int:
     """Give the bytes of content that are stored for *node*: holes are not."""
     extents = node.extra.extents if node.extra else None
     return node.size if extents is None else sum(length for _, length in extents)
+
+
+def is_plain(node: Node) -> bool:
+    """Tell whether an entry is content and no more: of one name, without holes or attributes."""
+    extra = node.extra
+    if extra is None:
+        return node.kind in (FILE, ITEM)
+    # Items carry a version and words of the host's, which are no matter of the file.
+    return node.kind == ITEM and not (
+        extra.link or extra.listed or extra.xattrs or extra.extents is not None or extra.problem
+    )
 
 
 def write_content(out: int, node: Node, pieces: Iterable[Buffer]) -> int:

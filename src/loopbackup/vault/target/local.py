@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from threading import Lock
@@ -19,7 +20,7 @@ from .. import disk
 from ..format.entries import DIRECTORY, FILE, ITEM, Node, tree_order
 from .attributes import Attributes, NamedEntry, OpenEntry
 from .base import Answer, Buffer, NotRestored, Overwrite
-from .content import write_content
+from .content import is_plain, write_content
 from .folders import Folders
 from .kinds import Leaf, check_local, is_same, make_special
 from .links import LinkGroups, link_number
@@ -32,6 +33,8 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 # No links there, or the other name lies on another disk, or is gone by now.
 _NO_SECOND_NAME: Final = NO_LINKS | {errno.EXDEV, errno.EACCES, errno.ENOENT}
+_SAME_ID: Final = 2**32 - 1
+"""Leaves an owner as it is."""
 MAX_REFUSED: Final = 64
 """After so many files that the quick way could not make it is not tried any more."""
 _KIND_OF: Final = {
@@ -248,7 +251,7 @@ class LocalTarget:
         folders: dict[bytes, int] = {}
         for at, (node, data) in enumerate(files):
             folder, _, name = node.path.rpartition(b"/")
-            if node.kind != FILE or node.extra is not None or len(data) != node.size:
+            if not is_plain(node) or len(data) != node.size:
                 continue
             try:
                 check_local(node)
@@ -258,10 +261,14 @@ class LocalTarget:
                 continue
             if self._folders.inherits(folder):
                 continue
-            uid, gid = self._attributes.owner(node)
-            mode = node.mode & 0o7777
-            entries[at] = (folders[folder], name, data, mode, uid, gid, node.mtime_ns)
+            entries[at] = (folders[folder], name, data, *self._facts(node))
         return entries
+
+    def _facts(self, node: Node) -> tuple[int, int, int, int]:
+        """Give permissions, owner, group and time of a plain file."""
+        if node.kind == ITEM:
+            return 0o600, _SAME_ID, _SAME_ID, node.mtime_ns or time.time_ns()
+        return node.mode & 0o7777, *self._attributes.owner(node), node.mtime_ns
 
     def _take_numbers(self, count: int) -> int:
         """Give the first of so many numbers that no other temporary name has."""

@@ -35,6 +35,7 @@ from ..target import (
     Planner,
     Target,
     data_size,
+    is_plain,
     open_plan,
     open_target,
 )
@@ -187,20 +188,20 @@ def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int
 
 @define
 class _Batch:
-    """Files of one domain that are written together."""
+    """Files that are written together, each with its domain."""
 
-    nodes: list[Node] = field(factory=list)
+    files: list[tuple[Domain, Node]] = field(factory=list)
     size_bytes: int = 0
 
-    def add(self, node: Node) -> None:
+    def add(self, domain: Domain, node: Node) -> None:
         """Add a file."""
-        self.nodes.append(node)
+        self.files.append((domain, node))
         self.size_bytes += data_size(node)
 
     @property
     def is_full(self) -> bool:
         """Whether it is time to write them."""
-        return self.size_bytes >= BATCH_BYTES or len(self.nodes) >= BATCH_ENTRIES
+        return self.size_bytes >= BATCH_BYTES or len(self.files) >= BATCH_ENTRIES
 
 
 @define(eq=False)
@@ -313,24 +314,19 @@ class _Run:
             )
 
     def _walk(self, target: Target, selection: Iterable[tuple[Domain, Node]]) -> None:
-        last: Domain | None = None
         for domain, node in selection:
             if self._stopped:
                 break
-            if last is not None and domain.id != last.id:
-                self._send(target, last)
-            last = domain
             answer = self._answer(target, domain, node)
             if answer == "repair":
                 self._without_content(target.repair, node, made=0)
             elif answer != "skip" and node.kind not in (FILE, ITEM):
                 self._without_content(target.make, node, made=1)
             elif answer != "skip":
-                self._batch.add(node)
+                self._batch.add(domain, node)
             if self._batch.is_full:
-                self._send(target, domain)
-        if last is not None:
-            self._send(target, last)
+                self._send(target)
+        self._send(target)
         while self._pending:
             self._reap()
 
@@ -361,13 +357,13 @@ class _Run:
             if node.kind == DIRECTORY and not node.path:
                 target.describe_root(node)
 
-    def _send(self, target: Target, domain: Domain) -> None:
+    def _send(self, target: Target) -> None:
         """Set a worker to the batch that waits."""
-        nodes, self._batch = self._batch.nodes, _Batch()
+        files, self._batch = self._batch.files, _Batch()
         while len(self._pending) >= MAX_BATCHES:
             self._reap()
-        if nodes:
-            self._pending.append(self.session.executor.submit(self._write, target, domain, nodes))
+        if files:
+            self._pending.append(self.session.executor.submit(self._write, target, files))
         self._tell()
 
     def _reap(self) -> None:
@@ -396,10 +392,10 @@ class _Run:
         if problem.kind in _POINTLESS:
             self._stopped = True
 
-    def _write(self, target: Target, domain: Domain, batch: list[Node]) -> Restored:
+    def _write(self, target: Target, batch: list[tuple[Domain, Node]]) -> Restored:
         """Write files; in a worker."""
         done = Restored()
-        for node in self._write_small(target, domain, batch, done):
+        for domain, node in self._write_small(target, batch, done):
             if self._stopped:
                 break
             try:
@@ -416,26 +412,28 @@ class _Run:
         return done
 
     def _write_small(
-        self, target: Target, domain: Domain, batch: list[Node], done: Restored
-    ) -> list[Node]:
+        self, target: Target, batch: list[tuple[Domain, Node]], done: Restored
+    ) -> list[tuple[Domain, Node]]:
         """Write the small and plain ones of a batch; give those that are left."""
-        small: list[tuple[Node, bytes | memoryview]] = []
-        for node in batch:
-            if len(node.chunks) == 32 and node.extra is None:
+        small: dict[int, tuple[Node, bytes | memoryview]] = {}
+        for number, (domain, node) in enumerate(batch):
+            if len(node.chunks) == 32 and is_plain(node):
                 self.reporter.check()
                 # What is damaged is met again, and told, by whoever writes what is left.
                 with suppress(DamagedData):
-                    small.append((node, self.session.reader.read(domain, node.chunks)))
+                    small[number] = node, self.session.reader.read(domain, node.chunks)
         if self._stopped or not small:
             return batch
         written = set()
-        for (node, data), is_done in zip(small, target.write_plain(small), strict=True):
+        files = list(small.values())
+        for number, is_done in zip(small, target.write_plain(files), strict=True):
             if is_done:
-                written.add(node.path)
+                size = len(small[number][1])
+                written.add(number)
                 done.files += 1
-                done.bytes_written += len(data)
-                self._count(len(data))
-        return [node for node in batch if node.path not in written]
+                done.bytes_written += size
+                self._count(size)
+        return [file for number, file in enumerate(batch) if number not in written]
 
     def _write_one(self, target: Target, domain: Domain, node: Node) -> int:
         is_listed = node.extra is not None and node.extra.listed
