@@ -77,6 +77,8 @@ def subject_ref(subject: Subject, opening: bytes) -> str:
 
     Without the opening nobody can test a guessed name.
     """
+    if len(opening) != _OPENING_BYTES:
+        raise InputError("an opening has 32 bytes, as Receipt.openings gives them")
     name = canonical_json(list(subject_key(subject)))
     return hashlib.sha256(opening + name).hexdigest()
 
@@ -149,19 +151,29 @@ class Receipt:
         """
         return subject_ref(subject, opening) in self.subjects
 
-    def verify(self, public_key: str, *, head: str | None = None) -> None:
+    @property
+    def head(self) -> str:
+        """
+        The head of the ledger in which the erasure is proved, as ``Vault.head`` gives heads.
+
+        A witness who keeps it can hold it against the ledger later.
+        """
+        return f"{self.facts['ledger']['size']}:{self.facts['ledger']['root']}"
+
+    def verify(self, public_key: str) -> None:
         """
         Verify signature and proofs; needs no vault, no network and no key but this.
 
+        What the operator of the vault signs about his own ledger is no evidence
+        against himself: that takes a :attr:`head` that somebody else has kept.
+
         Args:
             public_key: :attr:`loopbackup.Vault.public_key`, kept by whoever verifies.
-            head: A head of the ledger of the same size as the receipt's, kept
-                elsewhere; only that is evidence against the operator himself.
 
         Raises:
-            IntegrityError: Altered, signed by somebody else, or its records are
-                not in the ledger of that head (``head``).
-            InputError: *public_key* or *head* is none.
+            IntegrityError: Altered, signed by somebody else, or its record is
+                not in the ledger of its head.
+            InputError: *public_key* is none.
         """
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -178,27 +190,13 @@ class Receipt:
             ) from None
         if self.facts["authority"] != public_key.lower():
             raise IntegrityError("the receipt names another vault", kind="signature")
-        self._verify_proofs(head)
-
-    def _verify_proofs(self, head: str | None) -> None:
         ledger = self.facts["ledger"]
-        size, root = ledger["size"], ledger["root"]
+        size, root = ledger["size"], bytes.fromhex(ledger["root"])
         for record in ledger["records"]:
             proof = [bytes.fromhex(step) for step in record["proof"]]
             leaf = bytes.fromhex(record["leaf"])
-            if not _is_included(leaf, record["index"], size, proof, bytes.fromhex(root)):
+            if not _is_included(leaf, record["index"], size, proof, root):
                 raise IntegrityError("a proof of the receipt does not verify", kind="proof")
-        if head is None:
-            return
-        try:
-            kept_size, kept_root = head.split(":")
-            same_size = int(kept_size) == size
-        except (AttributeError, ValueError) as exc:
-            raise InputError("a head is what Vault.head gives") from exc
-        if not same_size:
-            raise InputError(f"the head is of another size than the receipt's, {size}")
-        if not hmac.compare_digest(kept_root, root):
-            raise IntegrityError("the ledger that was kept is another one", kind="head")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """
@@ -239,6 +237,7 @@ class Receipt:
             outer = json.loads(data)
             facts, signature = outer["receipt"], bytes.fromhex(outer["signature"])
             kind = facts["format"]
+            canonical_json(facts)
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise FormatError("this is no receipt of loopbackup") from exc
         if kind != FORMAT:

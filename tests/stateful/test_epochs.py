@@ -390,7 +390,7 @@ def test_million_subjects_cost_an_erasure_less_than_a_megabyte(
 
     receipt = Vault(session, None).erase_subjects([("acme", "user-104")], reason="request 118")
 
-    touched = [call for call in watched.calls if call.key.startswith("keys/shard/")]
+    touched = [c for c in watched.calls if c.key.startswith("keys/shard/") and c.method != "delete"]
     assert receipt.facts["domains"] == [domain.id.hex()]
     assert shards > 60
     assert len([call for call in touched if call.method == "put"]) == 1

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ..errors import InputError, LoopbackupError, NotFoundError
 from ..vault.content.segment import SegmentReader
-from ..vault.format import codec, names
+from ..vault.format import codec, names, seal
 from ..vault.format.pack import CONTENT_KINDS
+from ..vault.keys.domains import ERASED, Domain, DomainRecord, open_domain
+from ..vault.keys.shards import Shard
 from ..vault.vault import Vault
 from ..vault.verbs.session import Session
 
@@ -58,6 +60,7 @@ def _everything(
     session: Session, places: Iterable[str | Path]
 ) -> Iterator[tuple[str, bytes | memoryview]]:
     session.log.refresh()
+    yield from _memory(session)
     for place in places:
         yield from _files(Path(place))
     for entry in list(session.store.list("")):
@@ -71,9 +74,23 @@ def _everything(
         shard = session.keyring.shard(session.log.state, number)
         if shard is not None:
             yield f"keyring shard {number}", shard.payload
+    yield from _old_shards(session)
     yield from _bodies(session)
     yield from _packs(session)
-    yield from _memory(session)
+
+
+def _old_shards(session: Session) -> Iterator[tuple[str, bytes]]:
+    """Open every shard object in the store that a key of today's root opens, current or not."""
+    root, vault_id = session.keyring.root, session.header.vault_id
+    for entry in list(session.store.list(names.SHARDS)):
+        data = session.store.get_upto(entry.key, entry.size_bytes)
+        number = int.from_bytes(data[8:12], "little")
+        try:
+            key = root.shard_key(number)
+            opened = seal.open_sealed(key, seal.Kind.SHARD, vault_id, data, generation=number)
+        except LoopbackupError:
+            continue
+        yield f"{entry.key}, opened", opened
 
 
 def _files(place: Path) -> Iterator[tuple[str, bytes]]:
@@ -102,6 +119,7 @@ def _bodies(session: Session) -> Iterator[tuple[str, bytes]]:
 
 
 def _packs(session: Session) -> Iterator[tuple[str, bytes | memoryview]]:
+    domains = _domains(session)
     for entry in list(session.store.list(names.PACKS)):
         short = b"p" + bytes.fromhex(entry.key.rsplit("/", 1)[-1])
         try:
@@ -109,18 +127,30 @@ def _packs(session: Session) -> Iterator[tuple[str, bytes | memoryview]]:
         except LoopbackupError:
             continue
         for domain_id in pack.domains():
-            yield from _chunks(session, entry.key, pack, domain_id)
+            if domain_id in domains:
+                yield from _chunks(session, entry.key, pack, domains[domain_id])
+
+
+def _domains(session: Session) -> dict[bytes, Domain]:
+    """Give every domain of which a row can be opened, whatever the ledger says of it."""
+    meta = session.keyring.meta
+    found = {meta.id: meta}
+    for _, payload in _old_shards(session):
+        for _, domain_id, encoded in Shard(payload).rows():
+            record = codec.decode(encoded, DomainRecord)
+            if record.status != ERASED:
+                found[domain_id] = open_domain(session.header.vault_id, domain_id, record)
+    return found
 
 
 def _chunks(
-    session: Session, key: str, pack: SegmentReader, domain_id: bytes
+    session: Session, key: str, pack: SegmentReader, domain: Domain
 ) -> Iterator[tuple[str, bytes | memoryview]]:
-    meta = session.keyring.meta
     try:
-        domain = meta if domain_id == meta.id else session.keyring.by_id(domain_id)
+        rows = list(pack.rows(domain))
     except LoopbackupError:
         return
-    for blob, _members in pack.rows(domain):
+    for blob, _members in rows:
         try:
             plain = session.reader.read_blob(domain, blob)
         except LoopbackupError:

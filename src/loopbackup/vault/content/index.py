@@ -165,9 +165,9 @@ class Index:
     def drop(self, domains: Iterable[bytes]) -> None:
         """Forget the places of domains that were erased."""
         with self._lock:
-            for domain_id in domains:
-                table = self._tables.pop(domain_id, None)
-                self._held -= len(table.places) if table is not None else 0
+            for domain_id in self._tables.keys() & set(domains):
+                table = self._tables.pop(domain_id)
+                self._held -= len(table.places)
             self._last = None
 
     def domain_ids(self, state: IndexState) -> Iterator[bytes]:

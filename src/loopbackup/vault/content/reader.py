@@ -43,6 +43,8 @@ class ChunkReader:
         """What threads are at: (pack, start, end)."""
         self._plains: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._plain_bytes = 0
+        self._dropped = 0
+        """How often all contents were forgotten: what was being read then is not kept."""
 
     def read(self, domain: Domain, chunk_id: bytes, kind: str = "data") -> bytes | memoryview:
         """
@@ -143,6 +145,7 @@ class ChunkReader:
         with self._lock:
             self._plains.clear()
             self._plain_bytes = 0
+            self._dropped += 1
 
     def _forget(self, pack: bytes) -> None:
         """Drop what is held in memory of a pack."""
@@ -156,6 +159,7 @@ class ChunkReader:
         """Give a whole blob, decrypted and decompressed; bundles are kept for a while."""
         key = (blob.pack, blob.offset)
         with self._lock:
+            dropped = self._dropped
             plain = self._plains.get(key)
             if plain is not None:
                 self._plains.move_to_end(key)
@@ -174,7 +178,7 @@ class ChunkReader:
             raise
         if CONTENT_KINDS[blob.kind] == "bundle":
             with self._lock:
-                if key not in self._plains:
+                if key not in self._plains and dropped == self._dropped:
                     self._plains[key] = plain
                     self._plain_bytes += len(plain)
                 while self._plain_bytes > PLAIN_CACHE_BYTES:

@@ -214,8 +214,8 @@ static PyObject *disk_read(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iyLLLK:read", &fd, &name, &size, &mtime_ns, &ctime_ns, &inode)) {
         return NULL;
     }
-    if (size < 0) {
-        PyErr_SetString(PyExc_ValueError, "a size is not negative");
+    if (size < 0 || size > PY_SSIZE_T_MAX) {
+        PyErr_SetString(PyExc_ValueError, "a size is not negative, nor beyond memory");
         return NULL;
     }
     seen as = {size, mtime_ns, ctime_ns, inode};
@@ -249,10 +249,12 @@ typedef struct {
 static int write_all(int fd, const char *from, size_t size) {
     while (size > 0) {
         ssize_t put = write(fd, from, size);
-        if (put < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            /* A file system that takes nothing would be asked for ever. */
+            errno = put == 0 ? EIO : errno;
             return -1;
         }
         from += put;

@@ -196,6 +196,9 @@ class Keyring:
         """
         if domain_id == self.meta.id:
             return self.meta
+        if domain_id in self._current().fenced:
+            raise NotFoundError("the keyring does not hold that domain", kind="domain")
+        root = self.root
         with self._lock:
             found = self._domains.get(domain_id)
         if found is not None:
@@ -204,7 +207,7 @@ class Keyring:
             shard = self.current_shard(number)
             record = shard.find_id(domain_id) if shard is not None else None
             if record is not None and record.status != ERASED:
-                return self._keep(self._open(domain_id, record))
+                return self._keep(self._open(domain_id, record), root)
         raise NotFoundError("the keyring does not hold that domain", kind="domain")
 
     def find(self, subject: SubjectKey | None) -> Domain | None:
@@ -219,10 +222,11 @@ class Keyring:
         """
         found: dict[SubjectKey | None, Domain] = {}
         missing: list[tuple[int, int, SubjectKey | None]] = []
+        fenced = self._current().fenced
         for subject in set(subjects):
             with self._lock:
                 held = self._subjects.get(subject)
-            if held is not None:
+            if held is not None and held.id not in fenced:
                 found[subject] = held
             else:
                 missing.append((*place(self.home_key, subject), subject))
@@ -243,11 +247,12 @@ class Keyring:
         """
         found: dict[SubjectKey, bytes] = {}
         for subject in {subject for subject in subjects if subject is not None}:
-            for who in dict.fromkeys((subject, subject[:1])):
-                mark = self._find_mark(who)
-                if mark is not None:
-                    found[subject] = mark
-                    break
+            mark = self._find_mark(subject)
+            if mark is None and len(subject) == 2 and self.find(subject[:1]) is None:
+                # A tenant that has a domain again was readmitted, and its newcomers with it.
+                mark = self._find_mark(subject[:1])
+            if mark is not None:
+                found[subject] = mark
         return found
 
     def _find_mark(self, subject: SubjectKey) -> bytes | None:
@@ -275,22 +280,24 @@ class Keyring:
     ) -> list[_Wanted]:
         """Add what a shard holds to *found*; give what it does not."""
         rest = []
+        root, fenced = self.root, self._current().fenced
         for row in rows:
             _home, tag, subject = row
             hit = shard.find(tag, list(subject or ()))
-            if hit is None:
+            if hit is None or hit[0] in fenced:
                 rest.append(row)
             else:
-                found[subject] = self._keep(self._open(*hit))
+                found[subject] = self._keep(self._open(*hit), root)
         return rest
 
     def _open(self, domain_id: bytes, record: DomainRecord) -> Domain:
         return open_domain(self._vault_id, domain_id, record, self.by_id)
 
-    def _keep(self, domain: Domain) -> Domain:
+    def _keep(self, domain: Domain, root: Root) -> Domain:
+        """Hold a domain that was read under *root*, unless the keys were changed since."""
         with self._lock:
-            if domain.generation != self.root.generation:
-                return domain  # Read before the keys were changed; nothing new may be under it.
+            if root is not self.root:
+                return domain
             self._domains[domain.id] = domain
             self._subjects[domain.subject] = domain
             while len(self._domains) > MAX_DOMAINS_HELD:
@@ -343,7 +350,7 @@ class Keyring:
     def open_rows(self, rows: list[ShardRow]) -> dict[SubjectKey | None, Domain]:
         """Give the domains of rows that a ledger record has just made current."""
         opened = [
-            self._keep(self._open(domain_id, codec.decode(record, DomainRecord)))
+            self._keep(self._open(domain_id, codec.decode(record, DomainRecord)), self.root)
             for _tag, domain_id, record in rows
         ]
         return {domain.subject: domain for domain in opened}

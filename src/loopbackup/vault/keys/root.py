@@ -80,6 +80,11 @@ class KeyState(Protocol):
         ...
 
     @property
+    def fenced(self) -> Mapping[bytes, int]:
+        """Ids of the domains that were erased, and by which record."""
+        ...
+
+    @property
     def shards(self) -> Mapping[int, bytes]:
         """Number -> hash of the current shard objects."""
         ...

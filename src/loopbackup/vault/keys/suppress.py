@@ -8,7 +8,8 @@ credential can test a guessed name, nobody else anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from typing import Final
 
 from attrs import field, frozen
@@ -16,7 +17,7 @@ from attrs import field, frozen
 from ...terms import SubjectKey
 from ..format import codec, seal
 from .domains import ERASED, DomainRecord, encode_label, place
-from .shards import YOUNG, Shard, ShardRow
+from .shards import HOMES, YOUNG, Shard, ShardRow
 
 __all__ = ["Suppression", "mark_of"]
 
@@ -28,7 +29,7 @@ def mark_of(secret: bytes, vault_id: bytes, subject: SubjectKey) -> list[str]:
     return [seal.derive(secret, "suppression", vault_id + encode_label(subject)).hex()]
 
 
-@frozen
+@frozen(slots=False)
 class Suppression:
     """
     Takes subjects out of keyring shards and leaves their marks.
@@ -54,8 +55,7 @@ class Suppression:
         """Give the shards in which any of them may stand: for a tenant, all."""
         if self.tenants:
             return sorted(present)
-        homes = {place(self.home_key, subject)[0] for subject in self.subjects}
-        return sorted({*homes, *YOUNG} & set(present))
+        return sorted({*self._by_home, *YOUNG} & set(present))
 
     def carried(self, number: int, present: Collection[int]) -> list[SubjectKey]:
         """Give the tenants whose mark shard *number* carries, whether they have a domain or not."""
@@ -71,37 +71,67 @@ class Suppression:
         """Tell whether this erases *subject*."""
         return subject in self.subjects or (len(subject) == 2 and subject[0] in self.tenants)
 
-    def apply(
-        self, shard: Shard, carried: Collection[SubjectKey]
-    ) -> tuple[list[ShardRow], frozenset[bytes]]:
-        """
-        Give the rows of a shard without the subjects, and the ids of the domains that it loses.
-
-        A mark takes the place of each row; those of *carried* are there in any case.
-        """
-        found = dict(self._found(shard))
-        rows = [row for row in shard.rows() if row[1] not in found]
-        marked = dict.fromkeys(found.values())
-        for subject in carried:
-            tag = place(self.home_key, subject)[1]
-            if shard.find(tag, mark_of(self.secret, self.vault_id, subject)) is None:
-                marked[subject] = None
-        return [*rows, *map(self._mark, marked)], frozenset(found)
-
-    def _found(self, shard: Shard) -> Iterable[tuple[bytes, SubjectKey]]:
+    def find(self, number: int, shard: Shard) -> dict[bytes, SubjectKey]:
+        """Give the domains that a shard loses, and whose they are."""
         if self.tenants:
-            # Most shards have nothing of them, which one search shows for less than a decoding.
-            if not any(codec.encode(tenant) in shard.payload for tenant in self.tenants):
-                return
-            for _tag, domain_id, encoded in shard.rows():
-                label = codec.decode(encoded, DomainRecord).label
-                if label and self.covers(tuple(label)):  # type: ignore[arg-type]
-                    yield domain_id, tuple(label)  # type: ignore[misc]
-            return
-        for subject in self.subjects:
+            return dict(self._by_label(shard))
+        wanted = self._by_home.get(number, ()) if number < HOMES else self._all
+        return {
+            domain_id: subject
+            for tag, subject in wanted
+            for domain_id, _record in shard.find_all(tag, list(subject))
+        }
+
+    def apply(
+        self,
+        number: int,
+        shard: Shard,
+        taken: Collection[SubjectKey],
+        carried: Collection[SubjectKey],
+    ) -> list[ShardRow]:
+        """
+        Give the rows of a shard without the subjects.
+
+        A mark takes the place of each row; those of *carried* are there in any
+        case. An older mark of somebody in *taken*, all whom the erasure takes, goes:
+        that person has been readmitted since.
+        """
+        found = self.find(number, shard)
+        old: set[bytes] = set()
+        marked = dict.fromkeys(found.values())
+        for subject in {*taken, *carried}:
             tag = place(self.home_key, subject)[1]
-            for domain_id, _record in shard.find_all(tag, list(subject)):
-                yield domain_id, subject
+            label = mark_of(self.secret, self.vault_id, subject)
+            standing = {domain_id for domain_id, _ in shard.find_all(tag, label)}
+            if subject in taken:
+                old |= standing
+            if subject in carried and (subject in taken or not standing):
+                marked[subject] = None
+        rows = [row for row in shard.rows() if row[1] not in found and row[1] not in old]
+        return [*rows, *map(self._mark, marked)]
+
+    @cached_property
+    def _all(self) -> list[tuple[int, SubjectKey]]:
+        return [(tag, subject) for of_home in self._by_home.values() for tag, subject in of_home]
+
+    @cached_property
+    def _by_home(self) -> dict[int, list[tuple[int, SubjectKey]]]:
+        """Each subject with its search tag, by the shard that it belongs to."""
+        found: dict[int, list[tuple[int, SubjectKey]]] = {}
+        for subject in self.subjects:
+            home, tag = place(self.home_key, subject)
+            found.setdefault(home, []).append((tag, subject))
+        return found
+
+    def _by_label(self, shard: Shard) -> Iterator[tuple[bytes, SubjectKey]]:
+        # Most shards have nothing of them, which one search shows for less than a decoding.
+        parts = {part for subject in self.subjects for part in subject}
+        if not any(codec.encode(part) in shard.payload for part in parts):
+            return
+        for _tag, domain_id, encoded in shard.rows():
+            label = codec.decode(encoded, DomainRecord).label
+            if label and self.covers(tuple(label)):  # type: ignore[arg-type]
+                yield domain_id, tuple(label)  # type: ignore[misc]
 
     def _mark(self, subject: SubjectKey) -> ShardRow:
         home, tag = place(self.home_key, subject)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from attrs import frozen
 
 from ...errors import DamagedData
-from ..format.names import epoch_prefix, index_name, list_name, pack_name, shard_name
+from ..format.names import epoch_of, epoch_prefix, index_name, list_name, pack_name, shard_name
 from ..format.record import BodyRef
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "epoch_short",
     "join_fronts",
     "join_names",
+    "key_short",
     "object_name",
     "split_fronts",
     "split_names",
@@ -43,6 +44,18 @@ _LONG: dict[bytes, Callable[[bytes], str]] = {
 def epoch_short(epoch: bytes) -> bytes:
     """Give the short name of all key objects of an epoch but its shards."""
     return b"k" + epoch + EPOCH_PAD
+
+
+def key_short(name: str) -> bytes | None:
+    """Give the short name of a key object: its shard, or its epoch; None if it is no such name."""
+    epoch = epoch_of(name)
+    if epoch is not None:
+        return epoch_short(epoch)
+    try:
+        digest = bytes.fromhex(name.rsplit("/", 1)[-1])
+    except ValueError:
+        return None
+    return b"s" + digest if len(digest) == 32 else None
 
 
 def object_name(short: bytes) -> str:

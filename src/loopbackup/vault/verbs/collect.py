@@ -382,8 +382,12 @@ class Collector:
             return
         last = b""
         writer = None
+        fenced = self._session.log.state.fenced
         for domain_id, key, _arrival, encoded, size in self._sorter:
             path = key.replace(b"\0", b"/")
+            if domain_id in fenced:
+                self._problem("erased", "it belongs to a subject that was just erased", path)
+                continue
             if writer is None or domain_id != last:
                 if writer is not None:
                     self.table.add(writer.finish())

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from ...errors import DamagedData, NotFoundError, StoreError
 from ...logs import get_logger
-from ...terms import Action, Actor
+from ...terms import Action, Actor, SubjectKey
 from ..format import names, seal
 from ..format.bounds import MAX_ROOT_BYTES, MAX_SHARD_BYTES
 from ..keys.epoch import NextEpoch, next_epoch, renew_shard
@@ -29,9 +29,10 @@ from ..keys.suppress import Suppression
 from ..ledger.epoch import why_void
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import State
+from ..ledger.values import key_short
 from .session import Session
 
-__all__ = ["EpochChanged", "change_epoch", "keep_slots"]
+__all__ = ["EpochChanged", "change_epoch", "delete_old_keys", "keep_slots"]
 
 INLINE_BYTES: Final = 16 << 10
 PlanSlots: TypeAlias = Callable[[Sequence[bytes], Callable[[bytes], SlotOwner]], list[SlotOwner]]
@@ -47,8 +48,8 @@ class EpochChanged:
     epoch: bytes
     index: int
     slots: tuple[bytes, ...]
-    dropped: frozenset[bytes]
-    """Ids of the domains that were left out of the shards."""
+    dropped: Mapping[bytes, SubjectKey]
+    """The domains that were left out of the shards, and whose they were."""
     peaks: tuple[bytes, ...]
     """Of the tree of all records before this one: its proof of inclusion."""
     left: tuple[tuple[str, datetime | None], ...]
@@ -103,7 +104,7 @@ def change_epoch(
     assert index is not None
     assert built is not None
     session.log.refresh()
-    left = _delete_replaced(session, built)
+    left = delete_old_keys(session)
     ids = tuple(slot.id for slot in built.keys.slots)
     return EpochChanged(
         built.base.epoch,
@@ -123,7 +124,7 @@ class _Built:
     base: State
     keys: NextEpoch
     changes: tuple[tuple[int, bytes, bytes], ...]
-    dropped: frozenset[bytes]
+    dropped: Mapping[bytes, SubjectKey]
 
     def fits(self, state: State) -> bool:
         """Tell whether it can be committed on *state*; a new shard would be left unreadable."""
@@ -149,11 +150,11 @@ class _Change:
     built: _Built | None = None
     peaks: tuple[bytes, ...] = ()
     judged: object = None
-    """The marks that were found not to stand against it."""
+    """What was looked at when nothing was found to stand against it."""
 
     def validate(self, state: State) -> Draft | Rebuild:
         """Commit what was built if nothing that it was built from has moved."""
-        is_judged = self.judge is None or state.marks is self.judged
+        is_judged = self.judge is None or _evidence(state) == self.judged
         if self.built is None or not is_judged or not self.built.fits(state):
             return Rebuild(self._build)
         facts = self.built.keys.facts(self.built.changes)
@@ -171,8 +172,9 @@ class _Change:
         """Write the next epoch's objects, and open them; leave it where the state moves on."""
         self._discard()
         if self.judge is not None:
+            # It reads the newest state, which may be newer than this one; never older.
+            self.judged = _evidence(self.session.log.state)
             self.judge()
-            self.judged = state.marks
         try:
             self._write(state)
         except (DamagedData, NotFoundError):
@@ -199,13 +201,14 @@ class _Change:
 
         owners = self.slots(list(kept), owner)
         numbers, dropped = self._to_rewrite(state)
+        taken = frozenset(dropped.values())
         keys = next_epoch(root, owners, numbers, renew=self.rekey)
         changes = []
         for number in numbers:
             shard = self._shard(state, number)
             if self.erase is not None:
                 carried = self.erase.carried(number, state.shards)
-                shard = Shard.build(self.erase.apply(shard, carried)[0])
+                shard = Shard.build(self.erase.apply(number, shard, taken, carried))
             if self.rekey:
                 shard = renew_shard(shard, keys.root.generation)
             data = seal_shard(keys.root, number, shard)
@@ -218,18 +221,25 @@ class _Change:
         self._prove()
         session.expect(Unlocked(keys.root, session.slot))
 
-    def _to_rewrite(self, state: State) -> tuple[list[int], frozenset[bytes]]:
+    def _to_rewrite(self, state: State) -> tuple[list[int], dict[bytes, SubjectKey]]:
         """Give the shards that get other keys, and the domains that they lose."""
-        holding: list[int] = []
-        dropped: frozenset[bytes] = frozenset()
+        dropped: dict[bytes, SubjectKey] = {}
+        numbers: list[int] = []
         if self.erase is not None:
-            for number in self.erase.numbers(state.shards):
-                shard = self._shard(state, number)
-                rows, gone = self.erase.apply(shard, self.erase.carried(number, state.shards))
-                dropped |= gone
-                if gone or len(rows) != len(shard):
-                    holding.append(number)
-        return sorted(state.shards) if self.rekey else holding, dropped
+            numbers = self.erase.numbers(state.shards)
+            for number in numbers:
+                dropped |= self.erase.find(number, self._shard(state, number))
+        if self.rekey:
+            return sorted(state.shards), dropped
+        taken = frozenset(dropped.values())
+        changed = [n for n in numbers if self._changes(state, n, taken)]
+        return changed, dropped
+
+    def _changes(self, state: State, number: int, taken: frozenset[SubjectKey]) -> bool:
+        assert self.erase is not None
+        shard = self._shard(state, number)
+        rows = self.erase.apply(number, shard, taken, self.erase.carried(number, state.shards))
+        return [row[1] for row in rows] != [row[1] for row in shard.rows()]
 
     def _shard(self, state: State, number: int) -> Shard:
         shard = self.session.keyring.shard(state, number)
@@ -267,21 +277,28 @@ class _Change:
             _delete(self.session, [*built.keys.objects, *shards])
 
 
-def _delete_replaced(session: Session, built: _Built) -> list[tuple[str, datetime | None]]:
+def _evidence(state: State) -> tuple[object, ...]:
+    """Give what a hold or a restriction can stand on."""
+    return id(state.marks), id(state.snapshots), state.marks, state.snapshots
+
+
+def delete_old_keys(session: Session) -> list[tuple[str, datetime | None]]:
     """
-    Delete the key objects that the epoch record has condemned; prune finds what stays.
+    Delete the key objects that were ever condemned and still stand.
+
+    An epoch record condemns them at once, and condemned is final: nobody who
+    folds the ledger reads them again.
 
     Returns:
         What stays, each with the time until which the store keeps it, if known.
     """
-    gone = [names.shard_name(base) for _, base, _ in built.changes]
-    prefix = names.epoch_prefix(built.base.epoch)
+    condemned = session.log.state.condemned
     try:
-        gone += [entry.key for entry in session.store.list(prefix)]
+        listed = [entry.key for entry in session.store.list(names.KEYS)]
     except StoreError as exc:
         get_logger().warning("old key objects cannot be listed", kind=exc.kind)
-        return [*_delete(session, gone), (prefix, None)]
-    return _delete(session, gone)
+        return [(names.KEYS, None)]
+    return _delete(session, [key for key in listed if key_short(key) in condemned])
 
 
 def _delete(session: Session, gone: Iterable[str]) -> list[tuple[str, datetime | None]]:

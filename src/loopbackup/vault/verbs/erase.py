@@ -9,60 +9,42 @@ deletes what is left.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from attrs import frozen
-
 from ...errors import DamagedData, ErasureIncomplete, InputError, NotFoundError
-from ...receipts import FORMAT, Receipt, new_opening, subject_ref
-from ...terms import Action, Actor, Facts, Subject, SubjectKey, check_reason, subject_key
-from ..format import record as rec
+from ...receipts import Receipt
+from ...terms import (
+    Action,
+    Actor,
+    Facts,
+    Subject,
+    SubjectKey,
+    check_reason,
+    subject_key,
+)
 from ..keys.suppress import Suppression
-from ..ledger.fences import ids_of
-from ..ledger.log import Draft
-from ..ledger.state import SnapshotRecord
-from ..ledger.tree import Tree, inclusion_proof, leaf_hash
-from .epoch import EpochChanged, change_epoch
+from .epoch import change_epoch, delete_old_keys
 from .held import refuse_erasure
-from .refold import refold
-from .session import Session, to_datetime
+from .receipt import Before, Left, proof_at, proof_of, read_receipt, sign_receipt
+from .session import Session
 
 __all__ = ["run_erase"]
 
 MAX_SUBJECTS: Final = 100_000
-_OLD_COPIES: Final = (
-    "Old copies of the store open with every credential that opened the vault when they were made: "
-    "whoever has both, from before the erasure, can read them. Change and destroy them to end that."
-)
-_OLD_KEYS: Final = (
-    "A process that had the vault open may hold keys until it next folds the ledger; nothing that "
-    "it writes with them is accepted."
-)
-_LIMITS: Final = (
-    _OLD_COPIES,
-    "What was restored or exported before the erasure is outside the vault.",
-    _OLD_KEYS,
-    "That an opaque id once stored something, when, and about how much, stays in the ledger.",
-    "Whoever has a credential of this vault can test whether a guessed name was erased.",
-)
-_PENDING: Final = (
-    "The encrypted bytes lie in packs with those of others until a prune has moved the others out; "
-    "the packs are deleted after the grace. Nobody has keys to them."
-)
 
 
 def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reason: str) -> Receipt:
     """
     Erase subjects from every snapshot, at once.
 
-    A tenant's own subject takes its children along. Subjects that were erased
-    before add nothing; when all were, the receipt of then is given again.
+    A tenant's own subject takes its children along. When all were erased before,
+    by one erasure, that one gets another receipt.
 
     Raises:
-        NotFoundError: The vault knows nothing of one of them; nothing was changed.
+        NotFoundError: The vault knows nothing of one of them, or only some were
+            erased before; nothing was changed.
         PolicyError: Refused, or a hold stands against it; nothing was changed.
         ErasureIncomplete: The erasure holds, and ``receipt`` says so, but the
             store keeps old key objects: ``remaining``.
@@ -73,20 +55,14 @@ def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reaso
         session.ask(Action.ERASE, actor, Facts(actor=actor, subject=key, reason=reason))
     session.catch_up()
     suppression = _suppression(session, keys)
-    known = session.keyring.find_many(keys)
-    before = session.keyring.erasures(set(keys) - known.keys())
-    unknown = [key for key in keys if key not in known and key not in before and len(key) == 2]
     domains = _domains(session, suppression)
-    if unknown or (not domains and not before):
-        raise NotFoundError(
-            f"the vault knows nothing of {max(len(unknown), 1):,} of {len(keys):,} subjects; "
-            "nothing was changed",
-            kind="subject",
-            subjects=tuple(unknown or keys),
-        )
+    strangers = _without_domain(keys, domains.values())
+    before = session.keyring.erasures(strangers)
+    if strangers and (domains or len(before) < len(strangers)):
+        _refuse_strangers(keys, strangers, before)
     if not domains:
-        return _again(session, set(before.values()), keys)
-    found = _Found.of(session, domains)
+        return _again(session, actor, keys, set(before.values()))
+    counted = Before.of(session, domains)
     details = {"erasure": suppression.erasure.hex(), "subjects": len(keys)}
     changed = change_epoch(
         session,
@@ -100,20 +76,14 @@ def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reaso
     )
     session.reader.drop()
     session.index.drop(changed.dropped)
-    _verify(session, keys, changed)
-    openings = {key: new_opening() for key in keys}
-    proof = _proof_of(session, changed)
-    facts = _facts(session, suppression.erasure, openings, reason, found, proof, changed.left)
-    receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
-    _store(session, actor, suppression.erasure, receipt)
-    if changed.left:
-        raise ErasureIncomplete(
-            f"the erasure holds, but the store keeps {len(changed.left)} old key objects; "
-            "prune deletes them as soon as the store allows it",
-            receipt=receipt,
-            remaining=tuple(changed.left),
-        )
-    return receipt
+    known = {
+        "erasure": suppression.erasure.hex(),
+        "reason": reason,
+        "domains": sorted(domain_id.hex() for domain_id in changed.dropped),
+        "before": counted.show(),
+        "ledger": proof_of(session, changed),
+    }
+    return _finish(session, actor, keys, known, changed.dropped, changed.left)
 
 
 def _subjects(subjects: Sequence[Subject]) -> list[SubjectKey]:
@@ -136,193 +106,106 @@ def _suppression(session: Session, keys: Iterable[SubjectKey]) -> Suppression:
     )
 
 
-def _domains(session: Session, suppression: Suppression) -> frozenset[bytes]:
-    """Give the ids of all domains that the erasure takes."""
-    state, found = session.log.state, frozenset[bytes]()
-    for number in suppression.numbers(state.shards):
+def _domains(session: Session, suppression: Suppression) -> dict[bytes, SubjectKey]:
+    """Give the domains that the erasure takes, and whose they are."""
+    found: dict[bytes, SubjectKey] = {}
+    for number in suppression.numbers(session.log.state.shards):
         shard = session.keyring.current_shard(number)
         if shard is not None:
-            found |= suppression.apply(shard, ())[1]
+            found |= suppression.find(number, shard)
     return found
 
 
-@frozen
-class _Found:
-    """What the vault held, counted before the keys went."""
+def _without_domain(keys: Iterable[SubjectKey], owners: Collection[SubjectKey]) -> list[SubjectKey]:
+    """Give the subjects of whom there is no domain, nor of any of their children."""
+    known = {*owners, *(owner[:1] for owner in owners)}
+    return [key for key in keys if key not in known]
 
-    domains: frozenset[bytes]
-    snapshots: int = 0
-    packs: int = 0
-    stored_bytes: int = 0
 
-    @classmethod
-    def of(cls, session: Session, domains: frozenset[bytes]) -> _Found:
-        """Count, from the index and the ledger alone: no list of entries and no content."""
-        state = session.log.state
-        snapshots = sum(
-            any(domain_id in domains for domain_id in _named(session, record))
-            for record in state.snapshots.values()
+def _refuse_strangers(
+    keys: Sequence[SubjectKey],
+    strangers: Sequence[SubjectKey],
+    before: Mapping[SubjectKey, bytes],
+) -> None:
+    unknown = [key for key in strangers if key not in before]
+    if unknown:
+        raise NotFoundError(
+            f"the vault knows nothing of {len(unknown):,} of {len(keys):,} subjects; "
+            "nothing was changed (.subjects names them)",
+            kind="subject",
+            subjects=tuple(unknown),
         )
-        packs: set[bytes] = set()
-        stored = 0
-        for domain_id in domains:
-            domain = session.keyring.by_id(domain_id)
-            session.index.mend(domain, state)
-            for reader in session.index.segments(state):
-                for blob, _ in reader.rows(domain):
-                    if blob.pack not in state.condemned:
-                        packs.add(blob.pack)
-                        stored += blob.length
-        return cls(domains, snapshots, len(packs), stored)
+    raise NotFoundError(
+        f"{len(strangers):,} of {len(keys):,} subjects were erased before; nothing was changed. "
+        "Leave them out (.subjects names them), and ask for their receipt alone",
+        kind="erased",
+        subjects=tuple(strangers),
+    )
 
 
-def _named(session: Session, record: SnapshotRecord) -> Iterable[bytes]:
-    listed = record.domains_list
-    return ids_of(session.log.fetch_list(listed) if listed else record.domains)
-
-
-@frozen
-class _Proof:
-    """That a record stands in the ledger."""
-
-    index: int
-    at: datetime
-    leaf: bytes
-    path: tuple[bytes, ...]
-    size: int
-    root: bytes
-
-    def show(self) -> dict[str, Any]:
-        """Give it as the receipt has it."""
-        record = {
-            "kind": "epoch",
-            "index": self.index,
-            "leaf": self.leaf.hex(),
-            "proof": [step.hex() for step in self.path],
-        }
-        return {"size": self.size, "root": self.root.hex(), "records": [record]}
-
-
-def _proof_of(session: Session, changed: EpochChanged) -> _Proof:
-    """Prove the record by what stood before it: the last leaf's path are the peaks."""
-    record = rec.take_apart(session.log.record(changed.index)).open()
-    tree = Tree(changed.index, changed.peaks)
-    tree.append(record.leaf)
-    path = tuple(reversed(changed.peaks))
-    at = to_datetime(record.frame.at_us)
-    return _Proof(changed.index, at, leaf_hash(record.leaf), path, tree.size, tree.head())
-
-
-def _facts(
+def _finish(
     session: Session,
-    erasure: bytes,
-    openings: dict[SubjectKey, bytes],
-    reason: str | None,
-    found: _Found,
-    proof: _Proof,
-    left: Sequence[tuple[str, datetime | None]],
-) -> dict[str, Any]:
-    ends = [until for _, until in left]
-    until = None if not ends else max((end for end in ends if end), default=None)
-    irrevocable = proof.at if not left else (until if all(ends) else None)
-    return {
-        "format": FORMAT,
-        "vault": session.header.vault_id.hex(),
-        "authority": session.header.authority.hex(),
-        "erasure": erasure.hex(),
-        "erased_at": _iso(proof.at),
-        "stage": "keys_destroyed",
-        # Slots are strong, so a thief of copies without a credential has nothing either way;
-        # but a level counts only if the ones below it hold.
-        "level": "E0" if left else "E1",
-        "irrevocable_at": None if irrevocable is None else _iso(irrevocable),
-        "reason": reason,
-        "subjects": [{"ref": subject_ref(key, opening)} for key, opening in openings.items()],
-        "domains": sorted(domain_id.hex() for domain_id in found.domains),
-        "before": {
-            "snapshots": found.snapshots,
-            "packs": found.packs,
-            "stored_bytes": found.stored_bytes,
-        },
-        "keys": {
-            "epoch": session.epoch.hex(),
-            "destinations": [
-                {
-                    "store": "primary",
-                    "left": [
-                        {"object": name, "until": None if end is None else _iso(end)}
-                        for name, end in left
-                    ],
-                }
-            ],
-        },
-        "physical": {"packs": found.packs, "note": _PENDING},
-        "suppressed": True,
-        "verification": {
-            "method": "the new keyring was opened from the store; it holds none of the domains",
-            "at": _iso(session.log.now()),
-            "found": 0,
-        },
-        "ledger": proof.show(),
-        "limits": list(_LIMITS),
-    }
+    actor: Actor,
+    keys: Sequence[SubjectKey],
+    known: Mapping[str, Any],
+    domains: Iterable[bytes],
+    left: Left,
+) -> Receipt:
+    """Look at what there is now, sign that, and raise if the store keeps old keys."""
+    _verify(session, keys, domains)
+    receipt = sign_receipt(session, actor, keys, known, left)
+    if left:
+        raise ErasureIncomplete(
+            f"the erasure holds, but the store keeps {len(left)} old key objects. When it "
+            "allows to delete them, erase the same subjects again: that deletes them, and "
+            "gives a receipt that says so",
+            receipt=receipt,
+            remaining=tuple(left),
+        )
+    return receipt
 
 
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def _verify(session: Session, keys: Iterable[SubjectKey], changed: EpochChanged) -> None:
+def _verify(session: Session, keys: Iterable[SubjectKey], domains: Iterable[bytes]) -> None:
     """Look for the subjects and their domains in the keyring that counts now."""
-    if session.keyring.find_many(keys):
+    shards = session.log.state.shards
+    if _domains(session, _suppression(session, keys)):
         raise DamagedData("the keyring still holds a subject that was erased", kind="erasure")
-    for domain_id in changed.dropped:
-        try:
-            session.keyring.by_id(domain_id)
-        except NotFoundError:
-            continue
-        raise DamagedData("the keyring still holds a domain that was erased", kind="erasure")
+    homes = {domain_id[0] for domain_id in domains}
+    for number in sorted(shards.keys() & {*homes, *range(256, 272)}):
+        shard = session.keyring.current_shard(number)
+        if shard is not None and any(shard.find_id(domain_id) for domain_id in domains):
+            raise DamagedData("the keyring still holds a domain that was erased", kind="erasure")
 
 
-def _store(session: Session, actor: Actor, erasure: bytes, receipt: Receipt) -> None:
-    ref = b"receipt" + session.keyring.generation_ref
-    body = session.body("meta", ref, receipt.to_json())
-    facts = rec.Receipted(erasure, receipt.stage)
-    session.log.commit_draft(Draft("receipt", facts, [body, session.audit(actor, Action.ERASE)]))
-
-
-def _again(session: Session, erasures: set[bytes], keys: Sequence[SubjectKey]) -> Receipt:
-    """Give the receipt of an erasure that holds already; sign one if that was not reached."""
-    state = session.log.state
+def _again(
+    session: Session, actor: Actor, keys: Sequence[SubjectKey], erasures: set[bytes]
+) -> Receipt:
+    """Finish an erasure that holds already, and sign what it has come to."""
     if len(erasures) > 1:
         raise InputError(
             "these subjects were erased by several erasures; ask for the receipt of one at a time",
             kind="erased",
         )
     (erasure,) = erasures
+    state = session.log.state
     index, stored = state.erasures[erasure]
-    if stored >= 0:
-        record = rec.take_apart(session.log.record(stored)).open()
-        for ref, data in zip(record.frame.bodies, record.bodies, strict=True):
-            if ref.key == "meta" and data is not None:
-                return Receipt.from_json(session.open_body(ref, data))
-    openings = {key: new_opening() for key in keys}
-    found = _Found(frozenset(d for d, at in state.fenced.items() if at == index))
-    facts = _facts(session, erasure, openings, None, found, _proof_at(session, index), ())
-    receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
-    _store(session, Actor("unnamed"), erasure, receipt)
-    return receipt
+    known = _known(session, erasure, index, stored)
+    left = delete_old_keys(session)
+    domains = [domain_id for domain_id, at in state.fenced.items() if at == index]
+    return _finish(session, actor, keys, known, domains, left)
 
 
-def _proof_at(session: Session, index: int) -> _Proof:
-    """Prove any record, by reading all of them."""
-    hashes, record = [], None
-    for folded in refold(session):
-        hashes.append(folded.leaf)
-        if folded.index == index:
-            record = folded.record
-    assert record is not None
-    tree_of = session.log.state.tree
-    path = tuple(inclusion_proof(hashes, index))
-    at = to_datetime(record.frame.at_us)
-    return _Proof(index, at, hashes[index], path, len(hashes), tree_of.head())
+def _known(session: Session, erasure: bytes, index: int, stored: int) -> dict[str, Any]:
+    """Give what the erasure's receipt said, or, where there is none, what can still be told."""
+    receipt = read_receipt(session, stored) if stored >= 0 else None
+    if receipt is not None:
+        names = ("erasure", "reason", "domains", "before", "ledger")
+        return {name: receipt.facts[name] for name in names}
+    fenced = session.log.state.fenced
+    return {
+        "erasure": erasure.hex(),
+        "reason": None,
+        "domains": sorted(domain_id.hex() for domain_id, at in fenced.items() if at == index),
+        "before": None,
+        "ledger": proof_at(session, index),
+    }

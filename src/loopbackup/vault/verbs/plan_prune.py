@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from ..content.segment import SegmentReader
 from ..format import names
 from ..keys.domains import Domain
 from ..ledger.state import State, epoch_short
+from ..ledger.values import key_short
 from ..store.protocol import StoredObject
 from .check_packs import pack_is_gone, too_many_missing
 from .mark import Marks, domains_of, live_chunks, live_parts
@@ -69,9 +69,8 @@ def _later(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 def _short(letter: bytes, entry: StoredObject) -> bytes | None:
-    epoch = names.epoch_of(entry.key)
-    if epoch is not None:
-        return epoch_short(epoch)
+    if letter == b"s":
+        return key_short(entry.key)
     try:
         digest = bytes.fromhex(entry.key.rsplit("/", 1)[-1])
     except ValueError:
@@ -100,6 +99,10 @@ class Plan:
     clearing: set[bytes] = field(factory=set)
     """Distrusted packs that go once what is alive in them is moved out."""
     usage: dict[bytes, Usage] = field(factory=dict)
+    fenced: Mapping[bytes, int] = field(factory=dict)
+    """Domains that were erased when it was made."""
+    of_erased: dict[bytes, set[bytes]] = field(factory=dict)
+    """By segment that knows of any of them: the packs that hold, or may hold, their bytes."""
     problems: list[Problem] = field(factory=list)
     complete: bool = True
     """Everything could be read; otherwise nothing is swept."""
@@ -149,7 +152,9 @@ def look(plan: Plan, session: Session, state: State, marks: Marks, listing: List
     plan.clearing = {p for p in usable - plan.dead if session.index.distrusts(p, state)}
     sound = usable - plan.dead - plan.clearing
     plan.rewrite = _wasteful(sound, usage, listing, session.header.pack_size)
-    plan.rewrite |= sound & _of_erased(session, state)
+    plan.fenced = state.fenced
+    plan.of_erased = _of_erased(session, state)
+    plan.rewrite |= sound & set().union(*plan.of_erased.values())
     lost = [problem for reader in session.index.segments(state) for problem in reader.lost]
     if lost:
         if plan.complete and not plan.rescue:
@@ -197,24 +202,31 @@ def names_any(reader: SegmentReader, fenced: Mapping[bytes, int]) -> bool:
     return bool(fenced) and any(domain_id in fenced for domain_id in reader.domains())
 
 
-def _of_erased(session: Session, state: State) -> set[bytes]:
+def _of_erased(session: Session, state: State) -> dict[bytes, set[bytes]]:
     """
-    Give the packs that hold bytes of those who were erased.
+    Give, by segment, the packs that hold bytes of those who were erased, or may.
 
     A segment says of which domains it knows, but only their keys would say in
     which of its packs; so the packs are asked, until the segment is merged.
     """
-    found = set()
+    found: dict[bytes, set[bytes]] = {}
     for reader in session.index.segments(state):
         if not names_any(reader, state.fenced):
             continue
+        packs = found.setdefault(reader.short, set())
         for pack in reader.packs:
-            if pack.name in state.condemned:
-                continue
-            with contextlib.suppress(NotFoundError, DamagedData, NewerFormat):
-                if names_any(session.index.pack(pack.name), state.fenced):
-                    found.add(pack.name)
+            if pack.name not in state.condemned and _may_hold(session, pack.name, state.fenced):
+                packs.add(pack.name)
     return found
+
+
+def _may_hold(session: Session, pack: bytes, fenced: Mapping[bytes, int]) -> bool:
+    try:
+        return names_any(session.index.pack(pack), fenced)
+    except NotFoundError:
+        return False
+    except (DamagedData, NewerFormat):
+        return True
 
 
 def _wasteful(

@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Final
 
 from attrs import define, field
@@ -29,7 +29,7 @@ from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import Front, State, epoch_short, join_fronts, join_names
 from .claims import lapse_claims
 from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
-from .plan_prune import Listing, Plan, condemnations, look, names_any
+from .plan_prune import Listing, Plan, condemnations, look
 from .rescue import rescue
 from .session import Session
 from .sweep import Swept, ahead, sweep
@@ -275,9 +275,12 @@ class _Job:
             [
                 reader
                 for reader in self.session.index.segments(state)
-                if reader.short not in self.condemned and not reader.lost
+                if reader.short not in self.condemned
+                and not reader.lost
+                # Its packs would not be known for theirs any more.
+                and self.plan.of_erased.get(reader.short, set()) <= self.condemned
             ],
-            state.fenced,
+            self.plan.of_erased,
         )
         if not chosen:
             return
@@ -298,12 +301,11 @@ class _Job:
     ) -> dict[Domain, list[tuple[PackFront, int, bytes]]] | None:
         """Collect what the segments hold of packs that stay."""
         contents: dict[Domain, list[tuple[PackFront, int, bytes]]] = {}
-        session_fenced = self.session.log.state.fenced
         for domain_id in sorted({d for reader in readers for d in reader.domains()}):
             try:
                 domain = self.session.keyring.by_id(domain_id)
             except NotFoundError:
-                if domain_id in session_fenced:
+                if domain_id in self.plan.fenced:
                     continue  # So its blocks go with the segments that are merged.
                 return None
             packs: dict[tuple[PackFront, int], tuple[list[BlobRow], list[bytes]]] = {}
@@ -439,13 +441,13 @@ class _Job:
         return inline_or_list(self.session.store, joined, INLINE_BYTES)
 
 
-def _mergeable(live: list[SegmentReader], fenced: Mapping[bytes, int]) -> list[SegmentReader]:
+def _mergeable(live: list[SegmentReader], of_erased: Collection[bytes]) -> list[SegmentReader]:
     """
     Choose the segments to merge: the smallest of many, and whatever has to be written anew.
 
     That is what had to be rebuilt, and what has blocks of somebody who was erased.
     """
-    due = {r.short for r in live if r.rebuilt or (r.short[:1] == b"i" and names_any(r, fenced))}
+    due = {r.short for r in live if r.rebuilt or (r.short[:1] == b"i" and r.short in of_erased)}
     if len(live) < MANY_SEGMENTS:
         return [reader for reader in live if reader.short in due]
     chosen: list[SegmentReader] = []

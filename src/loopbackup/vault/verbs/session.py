@@ -151,6 +151,8 @@ class Session:
         self.keyring.adopt(unlocked.root)
         # Contents of those who were erased are among what is kept.
         self.reader.drop()
+        self.index.drop(state.fenced)
+        self.opened_marks = None
         self.slot = unlocked.slot
         if self.log.signer is not None:
             self.log.signer = unlocked.root.signer(self.log.signer.roles)
