@@ -492,11 +492,12 @@ class Vault(Marking):
             The signed receipt. Its ``openings`` are for the requesters alone.
 
         Raises:
-            NotFoundError: The vault knows nothing of one of them; nothing was changed.
+            NotFoundError: The vault knows nothing of some of them, or some were
+                erased before (kind "erased"); nothing was changed.
             PolicyError: Refused; nothing was changed. :class:`HoldActive` where a
                 hold stands against it.
             ErasureIncomplete: It holds, and ``.receipt`` says so, but the store
-                keeps old key objects for now.
+                keeps old key objects; erase again when it lets them go.
             InputError: No subjects, too many, or no reason.
 
         Cost: reads the keyring shards in which they may stand (for a tenant all)

@@ -39,6 +39,7 @@ _LIMITS: Final = (
     _OLD_KEYS,
     "That an opaque id once stored something, when, and about how much, stays in the ledger.",
     "Whoever has a credential of this vault can test whether a guessed name was erased.",
+    "Who acted stands in the audit log, also where that is the one who was erased.",
 )
 _PASSPHRASES: Final = (
     "Copies of the store hold what a passphrase opens, so without a credential they are as strong "
