@@ -1,4 +1,10 @@
-"""Measure how fast each implementation of the chunker cuts; prints GB/s."""
+"""
+Measure how fast each implementation of the chunker cuts; prints GB/s.
+
+    python benchmarks/chunker.py [--agree 1000000000]
+
+With ``--agree`` all of them cut so many random bytes, and have to agree.
+"""
 
 from __future__ import annotations
 
@@ -62,12 +68,31 @@ def measure_gb_s(cut: Callable[[], list[int]], size: int, rounds: int) -> float:
     return size / best_s / 1e9
 
 
+def agree(size: int) -> None:
+    """Cut random bytes with every implementation, and end with an error if they differ."""
+    params, random = ChunkerParams(), Random()
+    cuts = done = 0
+    while done < size:
+        data = memoryview(make_random(min(64 * MIB, -(-(size - done) // MIB) * MIB), random))
+        key = random.randbytes(32)
+        expected = twin.cut(key, data, params, final=True)
+        for kernel in native.KERNELS:
+            if native.cut(key, data, params, final=True, kernel=kernel) != expected:
+                raise SystemExit(f"{kernel} cuts otherwise than the twin, key {key.hex()}")
+        done, cuts = done + len(data), cuts + len(expected)
+    print(f"python, {', '.join(native.KERNELS)} agree on {cuts:,} cuts in {done:,} random bytes")
+
+
 def main() -> None:
     """Measure all data with all implementations and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=256, help="size for C; Python gets 1/16")
     parser.add_argument("--rounds", type=int, default=5, help="the best one counts")
+    parser.add_argument("--agree", type=int, default=0, metavar="BYTES")
     args = parser.parse_args()
+    if args.agree:
+        agree(args.agree)
+        return
     params = ChunkerParams()
     key = bytes(range(32))
     print("GB/s     " + "".join(f"{name:>10}" for name in (*native.KERNELS, "python")))

@@ -226,6 +226,8 @@ class Receipt:
                 data = file.read(MAX_RECEIPT_BYTES + 1)
         except FileNotFoundError as exc:
             raise NotFoundError("there is no receipt", path=str(path)) from exc
+        except (OSError, ValueError) as exc:
+            raise FormatError("no receipt can be read there", path=str(path)) from exc
         return cls.from_json(data)
 
     @classmethod

@@ -1,8 +1,6 @@
 """
 Read vaults of format 1, written from docs/reference/format.md (sections in brackets) alone.
 
-What cannot be read is reported, the rest restored; owners, devices, sockets are only listed.
-
     python tests/compat/reader.py VAULT SECRET [FOLDER]
 """
 
@@ -186,6 +184,9 @@ class Ledger:
             self.epoch, self.root, self.salt = epoch, root, salt
             self.fenced |= {*self._names(*[*[*erasure, b"", b"", b""][1:3], 16])}
             self.marks = {m: f for m, f in self.marks.items() if f[1] not in self.fenced}
+            ids = {s: {*cut([*f.facts, b"", b"", b""][6], 16)} for s, f in self.snapshots.items()}
+            live = {s for s, named in ids.items() if named - self.fenced or not named}
+            self.snapshots = {s: f for s, f in self.snapshots.items() if s in live}
         self.condemned |= {b"s" + old for _, old, _ in changes if old}
         self.shards |= {number: new for number, _, new in changes}
         if frame.kind == "snapshot":
@@ -485,8 +486,8 @@ def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[
             found = {"id": snapshot_id} | vault.snapshot(snapshot_id)
             snapshots.append(found | {"entries": restore(vault, snapshot_id, place)})
     told = {"alarms": vault.ledger.alarms, "problems": vault.problems, "vault": vault.vid}
-    head = f"{vault.ledger.size}:{vault.ledger.tree.hex()}"
-    return told | {"head": head, "snapshots": snapshots}
+    told["head"] = f"{vault.ledger.size}:{vault.ledger.tree.hex()}"
+    return told | {"snapshots": snapshots}
 
 
 if __name__ == "__main__":  # Status 1 if something is unreadable.

@@ -23,6 +23,7 @@ from loopbackup.testing import FaultStore, find_canary
 from loopbackup.testing.faults import Call, Crash, Crashed, Refused, Rule, script
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.keys.suppress import Suppression
+from loopbackup.vault.ledger.core import decode_state, encode_state
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.ledger.values import key_short
 from loopbackup.vault.store.memory import MemoryStore
@@ -694,6 +695,67 @@ def test_old_ledger_tail_is_refused_for_want_of_its_keys() -> None:
 
     with pytest.raises(lb.LoopbackupError):
         reopen(store)
+
+
+def test_snapshot_of_the_erased_alone_is_gone_and_nothing_is_amiss() -> None:
+    """Not even its name can be read; its idempotency key is free again."""
+    with new_vault(grace_s=0) as vault:
+        own = [lb.Item("a", data=b"a", subject=ACME)]
+        vault.backup(own, name="own", idempotency_key="k1")
+        shared = vault.backup(items(), name="n")
+
+        vault.erase_subjects([ACME], reason="request 118")
+
+        assert vault.check(data=True).ok
+        assert [snapshot.id for snapshot in vault.snapshots()] == [shared.id]
+        again = vault.backup([lb.Item("b", data=b"b")], name="own", idempotency_key="k1")
+        assert read_snapshot(again) == {"b": b"b"}
+        vault.prune()
+        assert vault.check(data=True).ok
+    with new_vault() as vault:
+        vault.backup(own, name="own")
+        vault.erase_subjects([ACME], reason="request 118")
+        state = vault._session.log.state
+        assert decode_state(encode_state(state), authority=state.authority).snapshots == {}
+
+
+def test_what_was_opened_before_reads_no_more() -> None:
+    """Neither a file nor a listing, in the process that erased and in others that have folded."""
+    store = MemoryStore()
+    create(store)
+    long = lb.Item("long", data=noise(300_000, "long"), subject=ACME)
+    with reopen(store) as vault, reopen(store) as other:
+        snapshot = vault.backup([*items(), long], name="n")
+        seen = other.snapshot(snapshot.id)
+        files = [snapshot.open("long", subject=ACME), seen.open("long", subject=ACME)]
+        vault.erase_subjects([ACME], reason="request 118")
+        other.snapshots()
+
+        for file in files:
+            with file, pytest.raises(lb.DamagedData) as caught:
+                file.read()
+            assert caught.value.kind == "erased"
+        assert find_canary(vault, CANARY) == find_canary(other, CANARY) == []
+
+
+def test_two_erasures_of_one_person_at_once_leave_no_void_record() -> None:
+    """The slower finds nobody left, and signs another receipt of the faster."""
+    store = MemoryStore()
+    create(store)
+    with reopen(store) as vault:
+        vault.backup(items(), name="n")
+    receipts: list[lb.Receipt] = []
+
+    def first() -> None:
+        with reopen(store) as other:
+            receipts.append(other.erase_subjects([ACME], reason="request 118"))
+
+    with reopen(FaultStore(store, AtPut(2, first))) as vault:
+        receipts.append(vault.erase_subjects([ACME], reason="request 118"))
+
+        assert receipts[0].facts["erasure"] == receipts[1].facts["erasure"]
+        assert vault.check(data=True).ok
+        assert vault._session.log.state.alarms == ()
 
 
 # ---- races

@@ -56,6 +56,9 @@ class ChunkReader:
                 moved the chunk, so the ledger is folded before it counts.
         """
         state = self._log.state
+        if domain.id in state.fenced:
+            # Whoever opened it before has the keys still, and no right to use them.
+            raise DamagedData("it belongs to somebody who was erased since", kind="erased")
         place = self._index.find(domain, chunk_id, state)
         if place is not None:
             try:

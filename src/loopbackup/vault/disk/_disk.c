@@ -343,6 +343,10 @@ static PyObject *disk_write(PyObject *module, PyObject *args) {
     }
     for (; held < count; held++) {
         file *f = &files[held];
+        if (!PyTuple_Check(PyTuple_GetItem(entries, held))) {
+            PyErr_SetString(PyExc_TypeError, "a file is a tuple");
+            goto done;
+        }
         if (!PyArg_ParseTuple(PyTuple_GetItem(entries, held), "iyy*IIIL", &f->dir_fd, &f->name,
                               &f->data, &f->mode, &f->uid, &f->gid, &f->mtime_ns)) {
             goto done;

@@ -149,6 +149,8 @@ class LocalKms:
 
     def unwrap(self, blob: bytes, context: Mapping[str, str]) -> bytes:
         """Decrypt; ValueError when the bytes or the context are others."""
+        if not self._folder.is_dir():
+            raise ConnectionError("the folder of keys is not there; is it mounted?")
         cipher = self._cipher(self._place(context))
         try:
             return cipher.decrypt(blob[:_NONCE], blob[_NONCE:], _canonical(context))

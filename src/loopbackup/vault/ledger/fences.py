@@ -6,8 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from ..format import record as rec
+from .values import SnapshotRecord
 
-__all__ = ["Erasure", "FencedState", "ids_of", "names_fenced", "why_no_erasure", "why_no_receipt"]
+__all__ = [
+    "Erasure",
+    "FencedState",
+    "ids_of",
+    "names_fenced",
+    "of_others",
+    "why_no_erasure",
+    "why_no_receipt",
+]
 
 Erasure = tuple[int, int]
 """(record of the erasure, newest record with its receipt or -1)."""
@@ -37,6 +46,22 @@ def ids_of(joined: bytes) -> Iterator[bytes]:
 def names_fenced(state: FencedState, joined: bytes) -> bool:
     """Tell whether any of the domains was erased."""
     return bool(state.fenced) and any(domain_id in state.fenced for domain_id in ids_of(joined))
+
+
+def of_others(
+    snapshots: Mapping[bytes, SnapshotRecord], fenced: Mapping[bytes, int]
+) -> dict[bytes, SnapshotRecord]:
+    """
+    Give the snapshots without those that were about nobody but erased domains.
+
+    Of such a one nothing can be read, not even its name. Those of so many
+    domains that they are listed apart have a name that can.
+    """
+    return {
+        snapshot_id: record
+        for snapshot_id, record in snapshots.items()
+        if not record.domains or any(d not in fenced for d in ids_of(record.domains))
+    }
 
 
 def why_no_erasure(

@@ -18,7 +18,7 @@ from ..format import record as rec
 from ..format.names import content_hash
 from ..format.record import Certificate, Record
 from .epoch import why_void
-from .fences import Erasure, ids_of, names_fenced, why_no_erasure, why_no_receipt
+from .fences import Erasure, ids_of, names_fenced, of_others, why_no_erasure, why_no_receipt
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
 from .tree import Tree
 from .values import (
@@ -493,6 +493,7 @@ class State:
             if facts.erasure:
                 self.fenced = self.fenced | dict.fromkeys(ids_of(erased), self.size)
                 self.erasures = {**self.erasures, facts.erasure: (self.size, -1)}
+                self.snapshots = of_others(self.snapshots, self.fenced)
                 # What an overlay shows dies with its subject.
                 marks = self.marks.items()
                 self._set_marks({k: m for k, m in marks if m.domain not in self.fenced})

@@ -72,7 +72,7 @@ def change_epoch(
     action: str = Action.KEYS,
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
-) -> EpochChanged:
+) -> EpochChanged | None:
     """
     Begin an epoch, and delete the key objects of the one before.
 
@@ -86,6 +86,9 @@ def change_epoch(
         judge: Raises if the marks that stand forbid it; asked again when they have changed.
         erase: Subjects whose keys are left out of the shards; their domains are fenced.
         action, reason, details: For the audit trail.
+
+    Returns:
+        None where there is nobody left to erase: another erasure was faster.
 
     Raises:
         InputError: No slot would be left, or too many.
@@ -101,8 +104,10 @@ def change_epoch(
     job = _Change(session, actor, slots, rekey, erase, judge, str(action), reason, details or {})
     index = session.log.commit(job)
     built = job.built
-    assert index is not None
     assert built is not None
+    if index is None:
+        job.discard()
+        return None
     session.log.refresh()
     left = delete_old_keys(session)
     ids = tuple(slot.id for slot in built.keys.slots)
@@ -152,11 +157,13 @@ class _Change:
     judged: object = None
     """What was looked at when nothing was found to stand against it."""
 
-    def validate(self, state: State) -> Draft | Rebuild:
+    def validate(self, state: State) -> Draft | Rebuild | None:
         """Commit what was built if nothing that it was built from has moved."""
         is_judged = self.judge is None or _evidence(state) == self.judged
         if self.built is None or not is_judged or not self.built.fits(state):
             return Rebuild(self._build)
+        if self.erase is not None and not self.built.dropped:
+            return None
         facts = self.built.keys.facts(self.built.changes)
         if self.erase is not None:
             joined = b"".join(sorted(self.built.dropped))
@@ -170,7 +177,7 @@ class _Change:
 
     def _build(self, state: State) -> None:
         """Write the next epoch's objects, and open them; leave it where the state moves on."""
-        self._discard()
+        self.discard()
         if self.judge is not None:
             # It reads the newest state, which may be newer than this one; never older.
             self.judged = _evidence(self.session.log.state)
@@ -269,7 +276,7 @@ class _Change:
             key = root.shard_key(number)
             Shard(seal.open_sealed(key, seal.Kind.SHARD, vault_id, data, generation=number))
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
         """Delete what was built in vain: it is not committed, and cannot be any more."""
         if self.built is not None:
             built, self.built = self.built, None

@@ -74,8 +74,13 @@ def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reaso
         reason=reason,
         details=details,
     )
+    if changed is None:
+        return run_erase(session, actor, subjects, reason)
     session.reader.drop()
     session.index.drop(changed.dropped)
+    # Somebody else may have erased some of them in the meantime.
+    others = set(_without_domain(keys, changed.dropped.values()))
+    keys = [key for key in keys if key not in others]
     known = {
         "erasure": suppression.erasure.hex(),
         "reason": reason,

@@ -39,6 +39,7 @@ _LIMITS: Final = (
     _OLD_KEYS,
     "That an opaque id once stored something, when, and about how much, stays in the ledger.",
     "Whoever has a credential of this vault can test whether a guessed name was erased.",
+    "Patterns of holds, and reasons that were given for actions, stay in the ledger.",
     "Who acted stands in the audit log, also where that is the one who was erased.",
 )
 _PASSPHRASES: Final = (
