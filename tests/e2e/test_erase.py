@@ -74,6 +74,9 @@ def test_erased_person_is_gone_from_every_snapshot_and_others_stay() -> None:
         assert receipt.concerns(ACME, receipt.openings[ACME])
         assert not receipt.concerns(OTHER, receipt.openings[ACME])
         assert receipt.facts["before"]["snapshots"] == 2
+        (removal,) = receipt.facts["physical"]["destinations"]
+        assert removal["grace_s"] == 86_400
+        assert removal["earliest"] > receipt.facts["signed_at"]
         for snapshot in (first, second):
             assert read_snapshot(vault.snapshot(snapshot.id)) == OTHERS
         for look in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from attrs import frozen
@@ -161,7 +161,7 @@ def sign_receipt(
         "irrevocable_at": _irrevocable(now, left),
         "subjects": [{"ref": subject_ref(key, opening)} for key, opening in openings.items()],
         "keys": {"epoch": session.epoch.hex(), "destinations": [_destination(left)]},
-        "physical": {"note": _PENDING},
+        "physical": {"note": _PENDING, "destinations": [_removal(session, now)]},
         "suppressed": True,
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
@@ -173,6 +173,13 @@ def sign_receipt(
     receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
     _keep(session, actor, bytes.fromhex(known["erasure"]), receipt)
     return receipt
+
+
+def _removal(session: Session, now: datetime) -> dict[str, Any]:
+    """Say when a prune that runs right now would have the bytes deleted by the next one."""
+    grace_s = session.header.grace_s
+    earliest = _iso(now + timedelta(seconds=grace_s))
+    return {"store": "primary", "grace_s": grace_s, "earliest": earliest}
 
 
 def _irrevocable(now: datetime, left: Left) -> str | None:
