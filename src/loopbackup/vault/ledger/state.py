@@ -17,8 +17,8 @@ from ...errors import DamagedData, NewerFormat
 from ..format import record as rec
 from ..format.names import content_hash
 from ..format.record import Certificate, Record
-from .epoch import why_void
-from .fences import Erasure, ids_of, names_fenced, of_others, why_no_erasure, why_no_receipt
+from .fences import Erasure, names_fenced
+from .keyfold import plan_keys
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
 from .tree import Tree
 from .values import (
@@ -34,6 +34,7 @@ from .values import (
     split_fronts,
     split_names,
 )
+from .verdicts import FetchList, ListLost, Void, listed
 
 __all__ = [
     "Alarm",
@@ -51,7 +52,6 @@ __all__ = [
     "split_names",
 ]
 
-FetchList = Callable[[bytes], bytes]
 Admitted = tuple[Record, frozenset[str]]
 """A record whose signature is good, and the roles of its writer."""
 
@@ -132,13 +132,13 @@ class State:
         try:
             record, roles = admitted or self._admit(data)
             effect = self._judge(record, roles, fetch_list)
-        except _Void as exc:
+        except Void as exc:
             self._alarm(str(exc))
             self.tree.append(exc.leaf or data)
             return None
         except _Altered as exc:
             raise DamagedData(str(exc), kind="altered_ledger", index=self.size) from None
-        except _ListLost as exc:
+        except ListLost as exc:
             # The record may well be valid: clients that can read the list fold it.
             raise exc.error from None
         effect()
@@ -153,7 +153,7 @@ class State:
         """Give *data* opened if it is a signed record, whole, that follows from this state."""
         try:
             record, roles = self._admit(data)
-        except (_Void, _Altered, DamagedData, NewerFormat):
+        except (Void, _Altered, DamagedData, NewerFormat):
             return None
         follows = record.whole and record.frame.tree == self.tree.head()
         return (record, roles) if follows else None
@@ -171,23 +171,23 @@ class State:
         try:
             signed = rec.take_apart(data)
         except DamagedData as exc:
-            raise _Void(str(exc)) from None
+            raise Void(str(exc)) from None
         if signed.envelope.index != self.size:
-            raise _Void("it stands at another number")
+            raise Void("it stands at another number")
         certificate = self._writer(signed)
         if not rec.verify_record(signed, vault_id=self.vault_id, public_key=certificate.key):
-            raise _Void("the signature does not verify")
+            raise Void("the signature does not verify")
         try:
             return signed.open(), frozenset(certificate.roles)
         except DamagedData as exc:
-            raise _Void(str(exc)) from None
+            raise Void(str(exc)) from None
 
     def _writer(self, signed: rec.Signed) -> Certificate:
         """Find who signs; record 0 brings its own certificate, signed by the authority."""
         if self.size:
             certificate = self.writers.get(signed.envelope.writer)
             if certificate is None:
-                raise _Void("signed by nobody who is enrolled")
+                raise Void("signed by nobody who is enrolled")
             return certificate
         record = signed.open()
         if record.frame.kind != "created":
@@ -210,22 +210,22 @@ class State:
                     f"ledger record {self.size} does not follow from the records before it: "
                     "one of them was altered or replaced. Restore the ledger from a replica"
                 )
-            raise _Void("it does not follow from the records before it", record.leaf)
+            raise Void("it does not follow from the records before it", record.leaf)
         if frame.kind not in rec.ROLES:
             raise NewerFormat(f"ledger record {self.size} is of a newer kind; update loopbackup")
         role = rec.ROLES[frame.kind]
         if role != "reader" and role not in roles:
-            raise _Void(f"its writer lacks the role {role}", record.leaf)
+            raise Void(f"its writer lacks the role {role}", record.leaf)
         if (frame.kind == "created") != (self.size == 0):
-            raise _Void("a vault is created once", record.leaf)
+            raise Void("a vault is created once", record.leaf)
         if self.size and (frame.epoch != self.epoch or frame.root != self.root):
-            raise _Void("it was built on keys that are no longer current", record.leaf)
+            raise Void("it was built on keys that are no longer current", record.leaf)
         try:
             return self._plan(record, record.facts(), fetch_list)
-        except _Void as exc:
-            raise _Void(str(exc), record.leaf) from None
+        except Void as exc:
+            raise Void(str(exc), record.leaf) from None
         except DamagedData as exc:
-            raise _Void(str(exc), record.leaf) from None
+            raise Void(str(exc), record.leaf) from None
 
     def _plan(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
         """Check the preconditions; give the change, which cannot fail."""
@@ -249,68 +249,30 @@ class State:
             case rec.RunEnded():
                 return lambda: self._end_claim(facts.run)
             case _:
-                return self._plan_keys(record, facts, fetch_list)
-
-    def _plan_keys(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
-        """Do the same for what changes keys and writers; all other kinds have no effect."""
-        match facts:
-            case rec.Created():
-                return lambda: self._create(record, facts)
-            case rec.DomainsAdded():
-                return self._add_domains(record, facts)
-            case rec.WriterEnrolled():
-                return self._enrol(facts)
-            case rec.EpochChanged():
-                return self._change_epoch(record, facts, fetch_list)
-            case rec.Receipted():
-                return self._keep_receipt(facts)
-            case _:
-                return self._plan_mark(record, facts, fetch_list)
+                change = plan_keys(self, record, facts, fetch_list)
+                return self._plan_mark(record, facts, fetch_list) if change is None else change
 
     def _refuse_condemned(self, lists: list[bytes]) -> None:
         if any(b"l" + digest in self.condemned for digest in lists):
-            raise _Void("it names a list that is condemned")
+            raise Void("it names a list that is condemned")
 
     def _summarise(self, facts: rec.Summarised) -> Callable[[], None]:
         if not self.last_summary <= facts.size <= self.size:
-            raise _Void("it names a summary of records that are not there")
+            raise Void("it names a summary of records that are not there")
         return lambda: setattr(self, "last_summary", facts.size)
-
-    def _create(self, record: Record, facts: rec.Created) -> None:
-        self.epoch, self.root, self.salt = record.frame.epoch, record.frame.root, facts.salt
-        self.none_domain, self.location = facts.none_domain, facts.location
-        self.slots = tuple(facts.slots)
-        self.writers, self.house = {facts.house.writer: facts.house}, facts.house.writer
-        self.shards = dict(facts.shards)
-
-    def _add_domains(self, record: Record, facts: rec.DomainsAdded) -> Callable[[], None]:
-        for number, base, _new in facts.changes:
-            if self.shards.get(number, b"") != base:
-                raise _Void("it replaces a keyring shard that is no longer current")
-            if b"s" + _new in self.condemned:
-                raise _Void("it names an object that is condemned")
-
-        def effect() -> None:
-            self.shards = self.shards | {number: new for number, _, new in facts.changes}
-            when = (self.size, record.frame.at_us)
-            replaced = [b"s" + base for _, base, _new in facts.changes if base]
-            self.condemned = self.condemned | dict.fromkeys(replaced, when)
-            self._keep_list(facts.added_list)
-
-        return effect
 
     def _commit_snapshot(
         self, record: Record, facts: rec.SnapshotCommitted, fetch_list: FetchList
     ) -> Callable[[], None]:
         segments = split_fronts(facts.segments)
         if facts.snapshot in self.snapshots:
-            raise _Void("a snapshot of that id exists")
+            raise Void("a snapshot of that id exists")
         self._refuse_condemned_packs(segments, facts, fetch_list)
         domains = facts.domains
         if facts.domains_list and self.fenced:
-            domains = _listed(facts.domains_list, fetch_list)
+            domains = listed(facts.domains_list, fetch_list)
         if names_fenced(self, domains):
-            raise _Void("it names a domain that was erased")
+            raise Void("it names a domain that was erased")
 
         def effect() -> None:
             snapshot = SnapshotRecord(
@@ -324,8 +286,8 @@ class State:
             )
             self.snapshots = {**self.snapshots, facts.snapshot: snapshot}
             self.segments += self._added(record, segments)
-            self._keep_list(facts.packs_list)
-            self._keep_list(facts.domains_list)
+            self.keep_list(facts.packs_list)
+            self.keep_list(facts.domains_list)
             for at in range(0, len(facts.runs), 16):
                 self._end_claim(facts.runs[at : at + 16])
 
@@ -339,9 +301,9 @@ class State:
     ) -> None:
         packs = facts.packs
         if facts.packs_list and self.condemned:
-            packs = _listed(facts.packs_list, fetch_list)
+            packs = listed(facts.packs_list, fetch_list)
         if any(front.name in self.condemned for front in (*segments, *split_fronts(packs))):
-            raise _Void("it names an object that is condemned")
+            raise Void("it names an object that is condemned")
 
     def _forget(
         self, record: Record, facts: rec.Forgotten, fetch_list: FetchList
@@ -350,7 +312,7 @@ class State:
         kept = kept_domains(self.marks, record.frame.at_us)
         for snapshot in self.snapshots.values() if kept else ():
             if snapshot.id in gone and not kept.isdisjoint(_domains_of(snapshot, fetch_list)):
-                raise _Void("it forgets a snapshot with data that are held or restricted")
+                raise Void("it forgets a snapshot with data that are held or restricted")
 
         def effect() -> None:
             self.snapshots = {k: v for k, v in self.snapshots.items() if k not in gone}
@@ -360,7 +322,7 @@ class State:
 
     def _plan_mark(self, record: Record, facts: Any, fetch_list: FetchList) -> Callable[[], None]:
         if isinstance(facts, rec.Released | rec.Lifted):
-            return lambda: self._set_marks(without(self.marks, facts))
+            return lambda: self.set_marks(without(self.marks, facts))
         if not isinstance(facts, rec.Held | rec.Restricted | rec.Overlaid):
             return lambda: None
         mark = mark_of(record, facts)
@@ -368,7 +330,7 @@ class State:
         if names_fenced(self, mark.domain):
             why = "it is about a domain that was erased"
         if why is not None:
-            raise _Void(why)
+            raise Void(why)
         segments, listed = [], b""
         if isinstance(facts, rec.Overlaid):
             segments, listed = split_fronts(facts.segments), facts.packs_list
@@ -376,28 +338,29 @@ class State:
 
         def effect() -> None:
             # An overlay whose snapshots were forgotten before it changes nothing.
-            self._set_marks(needed({**self.marks, mark.id: mark}, self.snapshots.values()))
+            self.set_marks(needed({**self.marks, mark.id: mark}, self.snapshots.values()))
             self.segments += self._added(record, segments)
-            self._keep_list(listed)
+            self.keep_list(listed)
 
         return effect
 
-    def _set_marks(self, marks: dict[bytes, Mark]) -> None:
+    def set_marks(self, marks: dict[bytes, Mark]) -> None:
+        """Replace the marks that stand."""
         self.marks = marks
 
     def _prune(
         self, record: Record, facts: rec.Pruned, fetch_list: FetchList
     ) -> Callable[[], None]:
-        condemned = split_names(facts.condemned or _listed(facts.condemned_list, fetch_list))
-        old = set(split_names(facts.old_segments or _listed(facts.old_segments_list, fetch_list)))
+        condemned = split_names(facts.condemned or listed(facts.condemned_list, fetch_list))
+        old = set(split_names(facts.old_segments or listed(facts.old_segments_list, fetch_list)))
         new = split_fronts(facts.new_segments)
         current = {epoch_short(self.epoch), *(b"s" + digest for digest in self.shards.values())}
         if not current.isdisjoint(condemned):
-            raise _Void("it condemns keys that are current")
+            raise Void("it condemns keys that are current")
         if not old <= {segment.name for segment in self.segments}:
-            raise _Void("it replaces an index segment that is no longer live")
+            raise Void("it replaces an index segment that is no longer live")
         if any(front.name in self.condemned or front.name in condemned for front in new):
-            raise _Void("it names an object that is condemned")
+            raise Void("it names an object that is condemned")
 
         def effect() -> None:
             when = (self.size, record.frame.at_us)
@@ -409,13 +372,13 @@ class State:
             kept = tuple(s for s in self.segments if s.name not in gone)
             self.segments = kept + self._added(record, new)
             for digest in (facts.condemned_list, facts.old_segments_list, facts.packs_list):
-                self._keep_list(digest)
+                self.keep_list(digest)
 
         return effect
 
     def _sweep(self, facts: rec.Swept) -> Callable[[], None]:
         if facts.upto >= self.size:
-            raise _Void("it sweeps what is not condemned yet")
+            raise Void("it sweeps what is not condemned yet")
         kept = frozenset(split_names(facts.kept))
 
         def effect() -> None:
@@ -442,12 +405,12 @@ class State:
         return effect
 
     def _check(self, facts: rec.Checked, fetch_list: FetchList) -> Callable[[], None]:
-        joined = facts.distrusted or _listed(facts.distrusted_list, fetch_list)
+        joined = facts.distrusted or listed(facts.distrusted_list, fetch_list)
         distrusted = frozenset(split_names(joined))
 
         def effect() -> None:
             self.distrusted = distrusted - self.condemned.keys()
-            self._keep_list(facts.distrusted_list)
+            self.keep_list(facts.distrusted_list)
 
         return effect
 
@@ -459,64 +422,12 @@ class State:
         """Give the short names of all packs that unfinished runs need."""
         return {name for claim in self.claims.values() for name in claim.names}
 
-    def _enrol(self, facts: rec.WriterEnrolled) -> Callable[[], None]:
-        if not rec.verify_certificate(
-            facts.certificate, vault_id=self.vault_id, authority=self.authority
-        ):
-            raise _Void("the authority did not sign the certificate")
-
-        def effect() -> None:
-            self.writers = {**self.writers, facts.certificate.writer: facts.certificate}
-
-        return effect
-
-    def _change_epoch(
-        self, record: Record, facts: rec.EpochChanged, fetch_list: FetchList
-    ) -> Callable[[], None]:
-        erased = facts.erased or _listed(facts.erased_list, fetch_list)
-        kept = kept_domains(self.marks, record.frame.at_us)
-        reason = why_void(self, facts) or why_no_erasure(self, facts, erased, kept)
-        if reason is not None:
-            raise _Void(reason)
-
-        def effect() -> None:
-            when = (self.size, record.frame.at_us)
-            gone = [epoch_short(self.epoch), *(b"s" + base for _, base, _ in facts.changes)]
-            self.condemned = self.condemned | dict.fromkeys(gone, when)
-            self.shards = self.shards | {number: new for number, _, new in facts.changes}
-            self.epoch, self.root, self.salt = facts.epoch, facts.root, facts.salt
-            self.slots = tuple(facts.slots)
-            # What the old house key signs from here on is void.
-            kept = {k: v for k, v in self.writers.items() if k != self.house}
-            self.house = facts.house.writer
-            self.writers = {**kept, self.house: facts.house}
-            if facts.erasure:
-                self.fenced = self.fenced | dict.fromkeys(ids_of(erased), self.size)
-                self.erasures = {**self.erasures, facts.erasure: (self.size, -1)}
-                self.snapshots = of_others(self.snapshots, self.fenced)
-                # What an overlay shows dies with its subject.
-                marks = self.marks.items()
-                self._set_marks({k: m for k, m in marks if m.domain not in self.fenced})
-                self._keep_list(facts.erased_list)
-
-        return effect
-
-    def _keep_receipt(self, facts: rec.Receipted) -> Callable[[], None]:
-        reason = why_no_receipt(self, facts)
-        if reason is not None:
-            raise _Void(reason)
-
-        def effect() -> None:
-            index, _ = self.erasures[facts.erasure]
-            self.erasures = {**self.erasures, facts.erasure: (index, self.size)}
-
-        return effect
-
     def _added(self, record: Record, fronts: list[Front]) -> tuple[Segment, ...]:
         leaf = content_hash(record.leaf)
         return tuple(Segment(*front, self.size, leaf) for front in fronts)
 
-    def _keep_list(self, digest: bytes) -> None:
+    def keep_list(self, digest: bytes) -> None:
+        """Remember a list object that a record names."""
         if digest:
             self.lists = self.lists | {digest}
 
@@ -545,33 +456,10 @@ def _lists(facts: Any) -> list[bytes]:
     return [digest for name in fields if (digest := getattr(facts, name))]
 
 
-def _listed(digest: bytes, fetch_list: FetchList) -> bytes:
-    try:
-        return fetch_list(digest) if digest else b""
-    except DamagedData as exc:
-        raise _ListLost(exc) from exc
-
-
 def _domains_of(snapshot: SnapshotRecord, fetch_list: FetchList) -> set[bytes]:
     """Give the ids of the domains that a snapshot holds something of."""
-    ids = snapshot.domains or _listed(snapshot.domains_list, fetch_list)
+    ids = snapshot.domains or listed(snapshot.domains_list, fetch_list)
     return {ids[at : at + 16] for at in range(0, len(ids), 16)}
-
-
-class _Void(Exception):
-    """The record has no effect; ``leaf`` is what the tree takes, if it parses."""
-
-    def __init__(self, reason: str, leaf: bytes = b"") -> None:
-        super().__init__(reason)
-        self.leaf = leaf
-
-
-class _ListLost(Exception):
-    """A list that the record names cannot be read, so that its effect is unknown."""
-
-    def __init__(self, error: DamagedData) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class _Altered(Exception):
