@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..format import record as rec
 from ..format.record import Record
 from .epoch import why_void
-from .fences import ids_of, of_others, why_no_erasure, why_no_receipt
-from .marks import kept_domains
-from .values import epoch_short
+from .fences import Erasure, ids_of, of_others, why_no_erasure, why_no_receipt
+from .marks import Mark, kept_domains
+from .values import SnapshotRecord, epoch_short
 from .verdicts import FetchList, Void, listed
 
-if TYPE_CHECKING:
-    from .state import State
+__all__ = ["KeyedState", "plan_keys"]
 
-__all__ = ["plan_keys"]
+
+class KeyedState(Protocol):
+    """What of the fold such records are held against, and change."""
+
+    vault_id: bytes
+    authority: bytes
+    epoch: bytes
+    root: bytes
+    salt: bytes
+    none_domain: bytes
+    location: str | None
+    slots: tuple[tuple[bytes, str, bytes], ...]
+    writers: dict[bytes, rec.Certificate]
+    house: bytes
+    shards: dict[int, bytes]
+    snapshots: dict[bytes, SnapshotRecord]
+    condemned: dict[bytes, tuple[int, int]]
+    marks: dict[bytes, Mark]
+    fenced: dict[bytes, int]
+    erasures: dict[bytes, Erasure]
+
+    @property
+    def size(self) -> int:
+        """How many records are folded."""
+        ...
+
+    def keep_list(self, digest: bytes) -> None:
+        """Remember a list object that a record names."""
+        ...
+
+    def set_marks(self, marks: dict[bytes, Mark]) -> None:
+        """Replace the marks that stand."""
+        ...
 
 
 def plan_keys(
-    state: State, record: Record, facts: Any, fetch_list: FetchList
+    state: KeyedState, record: Record, facts: Any, fetch_list: FetchList
 ) -> Callable[[], None] | None:
     """
     Check what a record needs that changes keys or writers; give the change, which cannot fail.
@@ -46,7 +77,7 @@ def plan_keys(
             return None
 
 
-def _create(state: State, record: Record, facts: rec.Created) -> None:
+def _create(state: KeyedState, record: Record, facts: rec.Created) -> None:
     state.epoch, state.root, state.salt = record.frame.epoch, record.frame.root, facts.salt
     state.none_domain, state.location = facts.none_domain, facts.location
     state.slots = tuple(facts.slots)
@@ -54,7 +85,7 @@ def _create(state: State, record: Record, facts: rec.Created) -> None:
     state.shards = dict(facts.shards)
 
 
-def _add_domains(state: State, record: Record, facts: rec.DomainsAdded) -> Callable[[], None]:
+def _add_domains(state: KeyedState, record: Record, facts: rec.DomainsAdded) -> Callable[[], None]:
     for number, base, _new in facts.changes:
         if state.shards.get(number, b"") != base:
             raise Void("it replaces a keyring shard that is no longer current")
@@ -71,7 +102,7 @@ def _add_domains(state: State, record: Record, facts: rec.DomainsAdded) -> Calla
     return effect
 
 
-def _enrol(state: State, facts: rec.WriterEnrolled) -> Callable[[], None]:
+def _enrol(state: KeyedState, facts: rec.WriterEnrolled) -> Callable[[], None]:
     if not rec.verify_certificate(
         facts.certificate, vault_id=state.vault_id, authority=state.authority
     ):
@@ -84,7 +115,7 @@ def _enrol(state: State, facts: rec.WriterEnrolled) -> Callable[[], None]:
 
 
 def _change_epoch(
-    state: State, record: Record, facts: rec.EpochChanged, fetch_list: FetchList
+    state: KeyedState, record: Record, facts: rec.EpochChanged, fetch_list: FetchList
 ) -> Callable[[], None]:
     erased = facts.erased or listed(facts.erased_list, fetch_list)
     kept = kept_domains(state.marks, record.frame.at_us)
@@ -115,7 +146,7 @@ def _change_epoch(
     return effect
 
 
-def _keep_receipt(state: State, facts: rec.Receipted) -> Callable[[], None]:
+def _keep_receipt(state: KeyedState, facts: rec.Receipted) -> Callable[[], None]:
     reason = why_no_receipt(state, facts)
     if reason is not None:
         raise Void(reason)
