@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .vault.store.protocol import check_key as check_key
     from .vault.store.protocol import check_prefix as check_prefix
     from .vault.store.protocol import check_range as check_range
+    from .vault.store.transport import Transport as Transport
     from .vault.vault import Vault as Vault
     from .vault.verbs.check import CheckReport as CheckReport
     from .vault.verbs.holdings import Held as Held
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from .vault.verbs.info import Info as Info
     from .vault.verbs.info import Series as Series
     from .vault.verbs.info import SlotInfo as SlotInfo
+    from .vault.verbs.locate import Whereabouts as Whereabouts
     from .vault.verbs.prune import Pruned as Pruned
     from .vault.verbs.restore import Restored as Restored
 
@@ -161,8 +163,10 @@ __all__ = [
     "StoreInfo",
     "StoredObject",
     "Subject",
+    "Transport",
     "Vault",
     "Version",
+    "Whereabouts",
     "acting_as",
     "check_key",
     "check_prefix",
@@ -250,10 +254,12 @@ _HOMES = {
         "check_prefix",
         "check_range",
     ),
+    "vault.store.transport": ("Transport",),
     "vault.vault": ("Vault",),
     "vault.verbs.check": ("CheckReport",),
     "vault.verbs.holdings": ("Held", "Holdings"),
     "vault.verbs.info": ("Info", "Series", "SlotInfo"),
+    "vault.verbs.locate": ("Whereabouts",),
     "vault.verbs.prune": ("Pruned",),
     "vault.verbs.restore": ("Restored",),
 }

@@ -204,9 +204,13 @@ def check_reason(value: object) -> str:
 
 @frozen
 class Location:
-    """Where bytes lie: ISO 3166-1 alpha-2 country, provider's region, provider."""
+    """
+    Where bytes lie: ISO 3166-1 alpha-2 country, provider's region, provider.
 
-    country: str
+    The country is None where a region is all that is known.
+    """
+
+    country: str | None
     region: str | None = field(default=None, kw_only=True)
     provider: str | None = field(default=None, kw_only=True)
 

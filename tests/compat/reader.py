@@ -30,8 +30,8 @@ from msgspec.msgpack import decode, encode
 
 PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
 KINDS = {"reader": "restore read refused", "writer": "domains snapshot claim run-failed",
-         "maintainer": "forget prune swept summary check claim-lapsed", "admin": "created writer "
-         "epoch hold release restriction lift overlay register receipt"}  # fmt: skip
+         "maintainer": "forget prune swept summary check claim-lapsed located", "admin": "created "
+         "writer epoch hold release restriction lift overlay register receipt"}  # fmt: skip
 ROLES = {kind: role for role, kinds in KINDS.items() for kind in kinds.split()}
 LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,), "overlay": (4,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")

@@ -612,7 +612,7 @@ def test_info_says_what_a_vault_is(tmp_path: Path) -> None:
         stored = list(vault._session.store.list(""))
         assert info.stored_bytes == sum(entry.size_bytes for entry in stored)
         assert info.packs == sum(entry.key.startswith("packs/") for entry in stored)
-        assert info.location is None
+        assert info.location == lb.Whereabouts(None, None, None)
         assert "not declared" in str(info)
         assert "'a': 2 snapshots" in str(info)
 

@@ -18,6 +18,7 @@ from .verbs.session import UNNAMED, Session
 if TYPE_CHECKING:
     from .verbs.holdings import Holdings
     from .verbs.info import Info
+    from .verbs.locate import Whereabouts
 
 __all__ = ["Looking"]
 
@@ -148,6 +149,23 @@ class Looking:
         from .verbs.holdings import run_holdings
 
         return run_holdings(self._session, subject_key(subject), self._actor)
+
+    def locate(self) -> Whereabouts:
+        """
+        Ask the provider anew where the vault lies, and record what he says.
+
+        A read-only vault records nothing. What comes back may differ from what was
+        declared: look at ``.agree``.
+
+        Raises:
+            PolicyError: Refused.
+            StoreError: The store failed.
+
+        Cost: five requests on S3, and one record.
+        """
+        from .verbs.locate import run_locate
+
+        return run_locate(self._session, self._actor)
 
     def info(self) -> Info:
         """

@@ -92,15 +92,20 @@ class Vault(Marking):
         actor: Actor | None = None,
         clock: Callable[[], datetime] = system_clock,
         state_dir: StateDir = _DEFAULT,
+        allow_insecure_loopback: bool = False,
     ) -> Self:
         """
         Make a new vault in an empty place, and open it.
 
         Args:
-            url: A path, ``file:///path``, ``memory://name``, or a plugin's.
+            url: A path, ``file:///path``, ``s3://bucket/prefix``, ``memory://name``,
+                or a plugin's.
             key: What will open it. Whoever loses it loses the vault.
             storage_options: For the store.
-            location: Where the bytes lie, as you declare it; recorded.
+            location: Where the bytes lie, as you declare it: the region, where
+                there are regions. Recorded beside what the provider says. AWS is
+                asked, and has to say the same; of any other server over a network
+                nobody can be asked, and you have to declare it.
             grace_s: Seconds between condemning an object and deleting it;
                 longer than any backup takes. 0 is for tests.
             single_writer: Take on the duty that only one process writes at a
@@ -108,11 +113,14 @@ class Vault(Marking):
             actor: Who acts, as for :meth:`open`.
             clock: Gives aware datetimes; for tests and demonstrations.
             state_dir: As for :meth:`open`.
+            allow_insecure_loopback: As for :meth:`open`.
 
         Raises:
             AlreadyExistsError: The place is not empty.
             InputError: The store does not keep to exclusive create, or an
-                argument is out of bounds.
+                argument is out of bounds; kind "location": it lies elsewhere than
+                declared, or nobody can be asked where.
+            InsecureTransport: The connection would not be protected; nothing was sent.
             StoreError: The place may not be written to.
         """
         if actor is not None:
@@ -126,6 +134,7 @@ class Vault(Marking):
             single_writer=single_writer,
             clock=clock,
             state_dir=_state_folder(state_dir),
+            allow_insecure_loopback=allow_insecure_loopback,
         )
         return cls.open(
             url,
@@ -134,6 +143,7 @@ class Vault(Marking):
             actor=actor,
             clock=clock,
             state_dir=state_dir,
+            allow_insecure_loopback=allow_insecure_loopback,
         )
 
     @classmethod
@@ -149,6 +159,7 @@ class Vault(Marking):
         public_key: str | None = None,
         clock: Callable[[], datetime] = system_clock,
         state_dir: StateDir = _DEFAULT,
+        allow_insecure_loopback: bool = False,
     ) -> Self:
         """
         Open a vault.
@@ -167,8 +178,11 @@ class Vault(Marking):
             state_dir: Where this host remembers the heads that it has seen,
                 and which vault it met where. None remembers nothing beyond this
                 process.
+            allow_insecure_loopback: Let a server on this very machine be reached
+                without TLS, or with a certificate that nobody checks; for tests.
 
         Raises:
+            InsecureTransport: The connection would not be protected; nothing was sent.
             FormatError: There is no vault, or none of this library;
                 NewerFormat when it is of a newer one.
             CredentialError: The key opens no slot; kind "forged_vault": another
@@ -193,6 +207,7 @@ class Vault(Marking):
             clock=clock,
             state_dir=_state_folder(state_dir),
             public_key=public_key,
+            allow_insecure_loopback=allow_insecure_loopback,
         )
         return cls(session, actor)
 

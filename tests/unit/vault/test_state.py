@@ -303,6 +303,7 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
         "register": rec.Registered("requests", b"E" * 16),
         "epoch": epoch(),
         "receipt": rec.Receipted(b"X" * 16, "keys_destroyed"),
+        "located": rec.Located(rec.Observed("aws", "eu-north-1")),
     }[kind]
 
     record = ledger.say(kind, facts, key=key, writer=b"W" * 16)

@@ -4,10 +4,12 @@ import time
 
 import pytest
 
+from loopbackup.errors import StoreError
 from loopbackup.testing.faults import FaultStore, Refused, Rule, script
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.probe import probe_exclusive_create
 from loopbackup.vault.store.protocol import Data
+from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.store.wrappers import CountingStore, ReadOnlyStore, WrapperStore
 
 
@@ -39,9 +41,9 @@ def test_an_honest_store_passes() -> None:
     """One winner in each round, three rounds of 32, and nothing left behind."""
     store = CountingStore(MemoryStore())
 
-    assert probe_exclusive_create(store)
+    assert probe_exclusive_create(StoreSeam(store))
 
-    assert store.snapshot().requests == {"put": 96, "get": 3, "delete": 3}
+    assert store.snapshot().requests == {"put": 96, "get": 96, "delete": 3}
     assert list(store.list("")) == []
 
 
@@ -50,7 +52,7 @@ def test_a_liar_is_caught(liar: type[WrapperStore]) -> None:
     """A store with two winners, or with other bytes than the winner's, fails and is left clean."""
     store = liar(MemoryStore())
 
-    assert not probe_exclusive_create(store)
+    assert not probe_exclusive_create(StoreSeam(store))
 
     assert list(store.list("")) == []
 
@@ -59,10 +61,10 @@ def test_a_store_without_winner_fails() -> None:
     """A store on which nobody ever wins is not exclusive but unusable."""
     store = FaultStore(MemoryStore(), script(Rule(Refused(FileExistsError), "put", times=999)))
 
-    assert not probe_exclusive_create(store, rounds=1, contenders=4)
+    assert not probe_exclusive_create(StoreSeam(store), rounds=1, contenders=4)
 
 
 def test_a_refusal_is_no_verdict() -> None:
     """An error that says nothing about exclusiveness is raised."""
-    with pytest.raises(PermissionError):
-        probe_exclusive_create(ReadOnlyStore(MemoryStore()))
+    with pytest.raises(StoreError, match="refused"):
+        probe_exclusive_create(StoreSeam(ReadOnlyStore(MemoryStore())))

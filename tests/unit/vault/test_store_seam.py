@@ -33,6 +33,7 @@ from loopbackup.testing.faults import (
     script,
 )
 from loopbackup.vault.store.memory import MemoryStore
+from loopbackup.vault.store.probe import probe_exclusive_create
 from loopbackup.vault.store.protocol import StoredObject
 from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.store.wrappers import WrapperStore
@@ -459,7 +460,7 @@ def test_the_probe_speaks_our_errors() -> None:
     seam, _ = seam_with(Rule(Refused(PermissionError), times=99))
 
     with pytest.raises(StoreError) as caught:
-        seam.creates_exclusively()
+        probe_exclusive_create(seam)
 
     assert (caught.value.kind, caught.value.transient) == ("denied", False)
 
@@ -468,7 +469,7 @@ def test_the_probe_is_asked_again_after_a_lost_request() -> None:
     """One lost connection does not decide what a store can do."""
     seam, _ = seam_with(Rule(LostRequest(), "put"))
 
-    assert seam.creates_exclusively()
+    assert probe_exclusive_create(seam)
 
 
 # ---- many

@@ -14,6 +14,7 @@ import pytest
 
 from ...vault.store.probe import probe_exclusive_create
 from ...vault.store.protocol import Store
+from ...vault.store.seam import StoreSeam
 from .base import StoreTests
 
 __all__ = ["SharingTests"]
@@ -97,7 +98,7 @@ class SharingTests(StoreTests):
         """Of 32 concurrent creates of one name one wins, as describe() says it does."""
         store = self.make_store()
 
-        exclusive = probe_exclusive_create(store, rounds=3, contenders=32)
+        exclusive = probe_exclusive_create(StoreSeam(store), rounds=3, contenders=32)
 
         assert exclusive or not store.describe().exclusive_create
         assert list(store.list("")) == []

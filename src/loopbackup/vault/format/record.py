@@ -26,6 +26,7 @@ from .facts import MAX_FRAME_BYTES, Domains, Facts, Fronts, ListHash, Names, Sha
 from .header import Bytes16, Bytes32, Count
 from .markfacts import Held, Lifted, Overlaid, Registered, Released, Restricted
 from .names import content_hash
+from .placefacts import Located, Observed
 
 __all__ = [
     "FACTS",
@@ -38,6 +39,8 @@ __all__ = [
     "Frame",
     "Held",
     "Lifted",
+    "Located",
+    "Observed",
     "Overlaid",
     "Record",
     "Registered",
@@ -121,6 +124,8 @@ class Created(Facts):
     """Domain of what is about nobody."""
     location: str | None = None
     """Where the bytes lie, as declared."""
+    observed: Observed | None = None
+    """Where the provider says that they lie, if he can be asked."""
 
 
 class DomainsAdded(Facts):
@@ -285,6 +290,7 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "overlay": Overlaid,
     "register": Registered,
     "epoch": EpochChanged,
+    "located": Located,
     "receipt": Receipted,
 }
 
@@ -300,6 +306,7 @@ ROLES: Final[dict[str, str]] = {
     "summary": "maintainer",
     "check": "maintainer",
     "claim-lapsed": "maintainer",
+    "located": "maintainer",
     "restore": "reader",
     "read": "reader",
     "refused": "reader",

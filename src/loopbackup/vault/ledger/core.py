@@ -10,6 +10,7 @@ from ...errors import DamagedData
 from ..format import codec
 from ..format.header import Bytes16, Bytes32
 from ..format.names import content_hash
+from ..format.placefacts import Observed
 from ..format.record import BodyRef, Certificate
 from .marks import MAX_MARKS, MarkKind
 from .state import (
@@ -70,6 +71,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     distrusted: bytes
     fenced: list[tuple[Bytes16, int]]
     erasures: list[tuple[Bytes16, int, int]]
+    observed: tuple[Observed, int] | None
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
 
@@ -90,6 +92,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         salt=state.salt,
         none_domain=state.none_domain,
         location=state.location,
+        observed=state.observed,
         at_us=state.at_us,
         slots=list(state.slots),
         writers=[state.writers[k] for k in sorted(state.writers)],
@@ -143,6 +146,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         salt=core.salt,
         none_domain=core.none_domain,
         location=core.location,
+        observed=core.observed,
         at_us=core.at_us,
         slots=tuple(core.slots),
         writers={c.writer: c for c in core.writers},

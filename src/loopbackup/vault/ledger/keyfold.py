@@ -26,6 +26,7 @@ class KeyedState(Protocol):
     salt: bytes
     none_domain: bytes
     location: str | None
+    observed: tuple[rec.Observed, int] | None
     slots: tuple[tuple[bytes, str, bytes], ...]
     writers: dict[bytes, rec.Certificate]
     house: bytes

@@ -73,6 +73,8 @@ class State:
     salt: bytes = b""
     none_domain: bytes = b""
     location: str | None = None
+    observed: tuple[rec.Observed, int] | None = None
+    """Where the provider said that the store lies, and when he was last asked."""
     at_us: int = 0
     slots: tuple[tuple[bytes, str, bytes], ...] = ()
     """(id, kind, hash) of every key slot of the epoch."""
@@ -246,6 +248,8 @@ class State:
                 return self._check(facts, fetch_list)
             case rec.Claimed():
                 return self._claim(record, facts)
+            case rec.Located():
+                return lambda: setattr(self, "observed", (facts.observed, record.frame.at_us))
             case rec.RunEnded():
                 return lambda: self._end_claim(facts.run)
             case _:

@@ -6,7 +6,8 @@ import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from .protocol import Store
+from ...errors import AlreadyExistsError
+from .seam import StoreSeam
 
 __all__ = ["probe_exclusive_create"]
 
@@ -15,23 +16,26 @@ _DATA_BYTES = 64
 _START_S = 60.0
 
 
-def probe_exclusive_create(store: Store, *, rounds: int = 3, contenders: int = 32) -> bool:
+def probe_exclusive_create(store: StoreSeam, *, rounds: int = 3, contenders: int = 32) -> bool:
     """
     Tell whether of many concurrent creates of one name exactly one wins, every time.
 
     Each round takes a fresh random name below ``probe/`` and deletes it again.
     True is evidence, not proof: a race that is never met is not seen.
 
-    Raises:
-        OSError: The store failed for another reason than a name that is taken.
+    Creates go through the seam: a busy store is asked again, and a contender whose
+    reply was lost finds his own bytes.
 
-    Cost: per round *contenders* puts of 64 bytes, one get, one delete.
+    Raises:
+        StoreError: The store failed for another reason than a name that is taken.
+
+    Cost: per round *contenders* puts of 64 bytes, as many gets, one delete.
     """
     with ThreadPoolExecutor(contenders, thread_name_prefix="loopbackup-probe") as executor:
         return all(_one_wins(store, executor, contenders) for _ in range(rounds))
 
 
-def _one_wins(store: Store, executor: ThreadPoolExecutor, contenders: int) -> bool:
+def _one_wins(store: StoreSeam, executor: ThreadPoolExecutor, contenders: int) -> bool:
     key = f"probe/{secrets.token_hex(16)}"
     start = threading.Barrier(contenders, timeout=_START_S)
 
@@ -39,15 +43,15 @@ def _one_wins(store: Store, executor: ThreadPoolExecutor, contenders: int) -> bo
         data = secrets.token_bytes(_DATA_BYTES)
         start.wait()
         try:
-            store.put(key, data, if_absent=True)
-        except FileExistsError:
+            store.put(key, data)
+        except AlreadyExistsError:
             return None
         return data
 
     futures = [executor.submit(contend) for _ in range(contenders)]
     try:
         winners = [data for future in futures if (data := future.result()) is not None]
-        return len(winners) == 1 and store.get(key, length=_DATA_BYTES + 1) == winners[0]
+        return len(winners) == 1 and store.get_whole(key, _DATA_BYTES) == winners[0]
     finally:
         # Not before the last contender is done: it would create the name anew.
         for future in futures:

@@ -13,6 +13,7 @@ from ...errors import InputError
 
 if TYPE_CHECKING:
     from ...terms import Location
+    from .transport import Transport
 
 __all__ = [
     "MAX_KEY_CHARS",
@@ -85,6 +86,11 @@ class StoreInfo:
         locks: The write-once mode in force, None without one.
         soft_delete_days: How long deleted bytes are kept; None where unknown
             or not a feature of the store.
+        transport: How the connection is protected; None where there is no network.
+        versioning: ``"enabled"``, ``"suspended"`` or ``"off"``; None where unknown.
+        findings: Sentences for people: what follows from it all, what to mend.
+        tells_location: Whether the provider can be asked where the bytes lie;
+            where he cannot, whoever makes a vault there has to declare it.
     """
 
     exclusive_create: bool = field(kw_only=True)
@@ -93,6 +99,10 @@ class StoreInfo:
     location: Location | None = field(default=None, kw_only=True)
     locks: str | None = field(default=None, kw_only=True)
     soft_delete_days: int | None = field(default=None, kw_only=True)
+    transport: Transport | None = field(default=None, kw_only=True)
+    versioning: str | None = field(default=None, kw_only=True)
+    findings: tuple[str, ...] = field(default=(), kw_only=True)
+    tells_location: bool = field(default=False, kw_only=True)
 
 
 class Store(Protocol):
@@ -109,6 +119,9 @@ class Store(Protocol):
     and ``ValueError`` for arguments no call may have. The seam translates them
     and retries; a store need not. ``EIO``, ``EISDIR``, ``ELOOP`` and the like from
     ``get`` are damage of that object. No error text may hold credentials.
+
+    A store that keeps connections may have ``close()``; it is called when
+    whoever opened the store is done with it.
     """
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:

@@ -17,21 +17,27 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_POINT_GROUP", "open_store", "redact_url"]
 
 ENTRY_POINT_GROUP: Final = "loopbackup.stores"
-_BUILT_IN: Final = ("file", "memory")
+_BUILT_IN: Final = ("file", "memory", "s3")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_store(
-    url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    allow_insecure_loopback: bool = False,
 ) -> Store:
     """
     Build the store that *url* names.
 
     A path or ``file:///path`` is a folder, ``memory://name`` the memory of
-    this process; any other scheme is looked up among the entry points of the
-    group ``loopbackup.stores`` and built as ``cls(url, **storage_options)``.
-    No plugin is imported before its URL is asked for, and none can take the
-    place of a built-in scheme. An ``os.PathLike`` is always a path.
+    this process, ``s3://bucket/prefix`` a bucket; any other scheme is looked up
+    among the entry points of the group ``loopbackup.stores`` and built as
+    ``cls(url, **storage_options)``. No driver is imported before its URL is
+    asked for, and no plugin can take the place of a built-in scheme. An
+    ``os.PathLike`` is always a path.
+
+    *allow_insecure_loopback* is passed on to a driver that knows it.
 
     Raises:
         InputError: No driver, or more than one, for the scheme; no such URL; or
@@ -42,8 +48,11 @@ def open_store(
     if not isinstance(options, Mapping):
         raise InputError(f"storage_options maps names to values; {type(options).__name__} does not")
     driver = _driver(_scheme(url))
+    signature = inspect.signature(driver)
+    if allow_insecure_loopback and "allow_insecure_loopback" in signature.parameters:
+        options = {**options, "allow_insecure_loopback": True}
     try:
-        inspect.signature(driver).bind(url, **options)
+        signature.bind(url, **options)
     except TypeError as exc:
         # Of the signature, not of the call: a mistake inside a driver stays one.
         raise InputError(
@@ -88,6 +97,10 @@ def _driver(scheme: str) -> Callable[..., Store]:
         from .memory import MemoryStore
 
         return MemoryStore.at
+    if scheme in ("s3", "s3a"):
+        from .s3.driver import S3Store
+
+        return S3Store
     driver: Callable[..., Store] = _plugin(scheme).load()
     return driver
 

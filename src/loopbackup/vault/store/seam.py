@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -86,7 +87,10 @@ class StoreSeam:
             try:
                 self.store.put(key, data, if_absent=True)
             except FileExistsError:
-                if self.store.get(key, length=memoryview(data).nbytes + 1) != data:
+                found = None
+                with suppress(FileNotFoundError):
+                    found = self.store.get(key, length=memoryview(data).nbytes + 1)
+                if found != data:
                     raise
 
         self._retried("put", key, create_or_compare)
@@ -240,19 +244,6 @@ class StoreSeam:
         """
         return self._retried("delete", key, lambda: self.store.delete(key))
 
-    def creates_exclusively(self) -> bool:
-        """
-        Find out by many concurrent creates whether a taken name is refused to all but one.
-
-        Raises:
-            StoreError: The store failed, or may not be written to.
-
-        Cost: as :func:`.probe.probe_exclusive_create`.
-        """
-        from .probe import probe_exclusive_create
-
-        return self._retried("put", "probe", lambda: probe_exclusive_create(self.store))
-
     def describe(self) -> StoreInfo:
         """
         Say what the store can do.
@@ -261,6 +252,12 @@ class StoreSeam:
             StoreError: The store failed.
         """
         return self._retried("describe", "", self.store.describe)
+
+    def close(self) -> None:
+        """Let the store close its connections, if it keeps any."""
+        close = getattr(self.store, "close", None)
+        if close is not None:
+            close()
 
     def _retried(self, verb: str, key: str, call: Callable[[], _T]) -> _T:
         try:
@@ -312,7 +309,7 @@ def _error(exc: OSError, verb: str, key: str) -> LoopbackupError:
         )
     kind, advice = _kind(exc)
     reason = os.strerror(exc.errno) if exc.errno else type(exc).__name__
-    refused = kind in ("denied", "read_only")
+    refused = isinstance(exc, PermissionError) or kind in ("read_only", "no_container")
     return StoreError(
         f"{verb} {key}".rstrip() + f" failed: {reason}.{advice}",
         kind=kind,
@@ -323,7 +320,28 @@ def _error(exc: OSError, verb: str, key: str) -> LoopbackupError:
     )
 
 
+# What drivers say by an errno, as the contract of stores has it: kind, and what to do.
+_TOLD: Final = {
+    errno.ENODEV: ("no_container", " There is no such bucket or container: check the URL."),
+    errno.ETIME: ("clock_skew", " This machine's clock is wrong: set it."),
+    getattr(errno, "EKEYEXPIRED", None): (
+        "expired_credentials",
+        " The store's credentials have expired: get new ones and open the vault again.",
+    ),
+    getattr(errno, "EKEYREJECTED", None): (
+        "wrong_credentials",
+        " The store knows no such credentials: check storage_options.",
+    ),
+    getattr(errno, "ENOMEDIUM", None): (
+        "archived",
+        " It lies in an archive: restore it there, and keep lifecycle rules off the vault.",
+    ),
+}
+
+
 def _kind(exc: OSError) -> tuple[str, str]:
+    if exc.errno in _TOLD:
+        return _TOLD[exc.errno]
     if isinstance(exc, PermissionError):
         return "denied", " The store refused it: check the rights of the account in use."
     if exc.errno == errno.EROFS:

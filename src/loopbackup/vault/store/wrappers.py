@@ -44,6 +44,12 @@ class WrapperStore:
         """Say what the store can do; see :class:`Store`."""
         return self.inner.describe()
 
+    def close(self) -> None:
+        """Close the inner store's connections, if it keeps any."""
+        close = getattr(self.inner, "close", None)
+        if close is not None:
+            close()
+
 
 @frozen
 class Counts:

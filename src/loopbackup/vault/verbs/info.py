@@ -10,6 +10,8 @@ from attrs import frozen
 from ...show import html, text
 from ...terms import Action, Actor
 from ..format import names
+from ..store.protocol import StoreInfo
+from .locate import Whereabouts, whereabouts
 from .look import Described, describe_all
 from .session import Session, to_datetime
 
@@ -42,18 +44,17 @@ class SlotInfo:
 
 @frozen(repr=False)
 class Info:
-    """
-    What a vault says of itself, at one moment. Times are aware UTC.
-
-    ``location`` is what was declared, and not asked from anybody.
-    """
+    """What a vault says of itself, at one moment. Times are aware UTC."""
 
     id: str
     url: str
     """Without credentials."""
     format: int
     created_at: datetime
-    location: str | None
+    location: Whereabouts
+    """As declared, and as the provider said when he was last asked."""
+    store: StoreInfo
+    """What the store says now: transport, versions, locks, and what follows from them."""
     snapshots: int
     series: tuple[Series, ...]
     """By name."""
@@ -76,7 +77,8 @@ class Info:
             ("url", self.url),
             ("format", str(self.format)),
             ("created", text.moment(self.created_at)),
-            ("location", self.location or "not declared"),
+            ("location", str(self.location)),
+            *_of_store(self.store),
             ("snapshots", f"{self.snapshots:,}"),
             ("subjects", f"{self.subjects:,}"),
             ("stored", f"{text.size(self.stored_bytes)}, {text.count(self.packs, 'pack')}"),
@@ -87,7 +89,8 @@ class Info:
 
     def __str__(self) -> str:
         lines = [f"{name:<10} {value}" for name, value in self._facts()]
-        return text.lines([*lines, *(f"{'series':<10} {series}" for series in self.series)])
+        lines += [f"{'series':<10} {series}" for series in self.series]
+        return text.lines([*lines, *(f"{'note':<10} {note}" for note in self.store.findings)])
 
     def __repr__(self) -> str:
         return f"<Info of vault {self.id[:8]}, {text.count(self.snapshots, 'snapshot')}>"
@@ -109,7 +112,8 @@ def run_info(session: Session, actor: Actor) -> Info:
     Raises:
         PolicyError: Refused.
 
-    Cost: one LIST of the whole store, the directories of the index.
+    Cost: one LIST of the whole store, what :meth:`.Store.describe` costs, the
+    directories of the index.
     """
     session.begin(Action.READ, actor)
     state = session.log.state
@@ -124,7 +128,8 @@ def run_info(session: Session, actor: Actor) -> Info:
         url=session.url,
         format=session.header.format,
         created_at=to_datetime(session.header.created_us),
-        location=state.location,
+        location=whereabouts(state),
+        store=session.store.describe(),
         snapshots=len(state.snapshots),
         series=_series(described),
         records=state.size,
@@ -136,6 +141,17 @@ def run_info(session: Session, actor: Actor) -> Info:
         stored_bytes=stored,
         alarms=len(state.alarms),
     )
+
+
+def _of_store(store: StoreInfo) -> list[tuple[str, str]]:
+    """Give what the store says; nothing of one that is a folder of this machine."""
+    facts = [
+        ("transport", None if store.transport is None else str(store.transport)),
+        ("versions", store.versioning),
+        ("locks", store.locks),
+        ("kept", store.soft_delete_days and f"deleted bytes for {store.soft_delete_days} days"),
+    ]
+    return [(name, str(value)) for name, value in facts if value]
 
 
 def _series(described: Iterable[Described]) -> tuple[Series, ...]:

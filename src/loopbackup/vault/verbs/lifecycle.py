@@ -40,9 +40,11 @@ from ..ledger.memory import Head, LocalMemory
 from ..ledger.places import Pin, Places
 from ..ledger.tree import Tree
 from ..store.local import LocalStore
+from ..store.probe import probe_exclusive_create
 from ..store.protocol import Store
 from ..store.registry import open_store, redact_url
 from ..store.seam import StoreSeam
+from .locate import check_declared, observed_in
 from .session import UNNAMED, Session, chunker_params
 
 __all__ = ["aware_clock", "create_vault", "default_state_dir", "open_vault", "system_clock"]
@@ -94,6 +96,7 @@ def create_vault(
     state_dir: Path | None = None,
     store: Store | None = None,
     sizes: Mapping[str, int] | None = None,
+    allow_insecure_loopback: bool = False,
 ) -> None:
     """
     Write a new vault: keys first, then the header, then record 0.
@@ -119,21 +122,28 @@ def create_vault(
         **(sizes or {}),
     )
     _check_readable(header)
-    seam = StoreSeam(store or open_store(url, storage_options))
-    where = redact_url(url)
-    places = Places(state_dir)
-    if _is_taken(seam):
-        raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
-    if not single_writer and not seam.creates_exclusively():
-        raise InputError(
-            f"create refused: {where} does not keep to exclusive create, so two writers could "
-            "undo each other. single_writer=True takes that duty upon you"
-        )
-    raw = codec.encode(header)
-    root = new_root(header.vault_id, header_hash(raw), authority.private_bytes_raw())
-    record = _write_keys(seam, header, root, credential, location)
-    seam.put(names.HEADER, join_header(header, record))
-    seam.put(names.record_name(0), record)
+    where, places = redact_url(url), Places(state_dir)
+    seam = StoreSeam(
+        store or open_store(url, storage_options, allow_insecure_loopback=allow_insecure_loopback)
+    )
+    try:
+        info = seam.describe()
+        check_declared(where, info, location, clock())
+        if _is_taken(seam):
+            raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
+        if not single_writer and not probe_exclusive_create(seam):
+            raise InputError(
+                f"create refused: {where} does not keep to exclusive create, so two writers could "
+                "undo each other. single_writer=True takes that duty upon you"
+            )
+        raw = codec.encode(header)
+        root = new_root(header.vault_id, header_hash(raw), authority.private_bytes_raw())
+        record = _write_keys(seam, header, root, credential, (location, observed_in(info)))
+        seam.put(names.HEADER, join_header(header, record))
+        seam.put(names.record_name(0), record)
+    finally:
+        if store is None:
+            seam.close()
     places.keep(_place(where, seam.store), Pin(header.vault_id, header.authority))
 
 
@@ -164,7 +174,11 @@ def _check_readable(header: Header) -> None:
 
 
 def _write_keys(
-    seam: StoreSeam, header: Header, root: Root, credential: Credential, location: str | None
+    seam: StoreSeam,
+    header: Header,
+    root: Root,
+    credential: Credential,
+    place: tuple[str | None, rec.Observed | None],
 ) -> bytes:
     """Write shard, slot and root of the first epoch; give record 0, which makes them current."""
     root_key, salt = os.urandom(32), os.urandom(32)
@@ -186,7 +200,7 @@ def _write_keys(
         [(slot.id, slot.kind, names.content_hash(sealed_slot))],
         [(number, shard_hash)],
         none_domain,
-        location,
+        *place,
     )
     frame = rec.Frame(
         rec.VERSION,
@@ -246,6 +260,7 @@ def open_vault(
     public_key: str | None = None,
     gate: Gate | None = None,
     store: Store | None = None,
+    allow_insecure_loopback: bool = False,
 ) -> Session:
     """
     Open a vault: header, ledger, slot, root.
@@ -262,8 +277,41 @@ def open_vault(
     known = None if head is None else Head.parse(head)
     actor = None if actor is None else check_actor(actor)
     clock = aware_clock(clock)
-    seam = StoreSeam(store or open_store(url, storage_options))
-    where = redact_url(url)
+    seam = StoreSeam(
+        store or open_store(url, storage_options, allow_insecure_loopback=allow_insecure_loopback)
+    )
+    try:
+        session = _open(
+            seam,
+            redact_url(url),
+            credential,
+            expected=expected,
+            known=known,
+            read_only=read_only,
+            clock=clock,
+            state_dir=state_dir,
+            gate=gate,
+        )
+    except BaseException:
+        seam.close()
+        raise
+    _ask(session, actor)
+    return session
+
+
+def _open(
+    seam: StoreSeam,
+    where: str,
+    credential: Credential,
+    *,
+    expected: bytes | None,
+    known: Head | None,
+    read_only: bool,
+    clock: Callable[[], datetime],
+    state_dir: Path | None,
+    gate: Gate | None,
+) -> Session:
+    """Read header, ledger and keys; give the session that they make."""
     header, raw, first = split_header(_read_header(seam, where))
     place, pin = _place(where, seam.store), Pin(header.vault_id, header.authority)
     places = Places(state_dir)
@@ -311,7 +359,6 @@ def open_vault(
         unlocked.slot,
     )
     log.keys = session
-    _ask(session, actor)
     return session
 
 

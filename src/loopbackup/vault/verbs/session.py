@@ -270,6 +270,7 @@ class Session:
         finally:
             for pool in pools:
                 pool.shutdown()
+            self.store.close()
 
     def _record_gathered(self) -> None:
         if self.read_only or self.log.signer is None:
