@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from tests.servers.processes import REGION, SERVERS, Certificates, S3Server, make_certificates
+from tests.servers.processes import REGION, START, Certificates, S3Server, make_certificates
 
 from loopbackup.vault.store.s3.driver import S3Store
 
@@ -27,7 +27,7 @@ class Servers:
     def __call__(self, name: str) -> S3Server:
         """Give the server *name*, running."""
         if name not in self.started:
-            server = SERVERS[name](self.folder, self.certificates)
+            server = START[name](self.folder, self.certificates)
             self.started[name] = self.stack.enter_context(server)
         return self.started[name]
 

@@ -110,6 +110,15 @@ def moto(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
 
 
 @contextmanager
+def plain_moto(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
+    """Run moto without TLS, for a front that has to read what passes."""
+    port = free_port()
+    command = ["moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, port, log=folder / "plain-moto.log"):
+        yield S3Server("plain-moto", f"http://127.0.0.1:{port}", certificates.authority)
+
+
+@contextmanager
 def rclone(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
     """Run ``rclone serve s3``: fast, independent, and deaf to conditions."""
     port = free_port()
@@ -170,6 +179,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-SERVERS = {"moto": moto, "rclone": rclone} | ({"minio": minio} if MINIO.exists() else {})
+SERVERS = ["moto", "rclone", *(["minio"] if MINIO.exists() else [])]
+START = {"moto": moto, "plain-moto": plain_moto, "rclone": rclone, "minio": minio}
 HONEST = [name for name in SERVERS if name != "rclone"]
 """Those that keep to the condition of an exclusive create."""

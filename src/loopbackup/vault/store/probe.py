@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from ...errors import AlreadyExistsError
 from .seam import StoreSeam
 
-__all__ = ["probe_exclusive_create"]
+__all__ = ["PROBES", "probe_exclusive_create"]
+
+PROBES: Final = "probe/"
 
 _DATA_BYTES = 64
 # Only a machine that cannot start the threads needs longer.
@@ -20,7 +23,7 @@ def probe_exclusive_create(store: StoreSeam, *, rounds: int = 3, contenders: int
     """
     Tell whether of many concurrent creates of one name exactly one wins, every time.
 
-    Each round takes a fresh random name below ``probe/`` and deletes it again.
+    Each round takes a fresh random name below :data:`PROBES` and deletes it again.
     True is evidence, not proof: a race that is never met is not seen.
 
     Creates go through the seam: a busy store is asked again, and a contender whose
@@ -36,7 +39,7 @@ def probe_exclusive_create(store: StoreSeam, *, rounds: int = 3, contenders: int
 
 
 def _one_wins(store: StoreSeam, executor: ThreadPoolExecutor, contenders: int) -> bool:
-    key = f"probe/{secrets.token_hex(16)}"
+    key = f"{PROBES}{secrets.token_hex(16)}"
     start = threading.Barrier(contenders, timeout=_START_S)
 
     def contend() -> bytes | None:

@@ -120,8 +120,9 @@ class Store(Protocol):
     and retries; a store need not. ``EIO``, ``EISDIR``, ``ELOOP`` and the like from
     ``get`` are damage of that object. No error text may hold credentials.
 
-    A store that keeps connections may have ``close()``; it is called when
-    whoever opened the store is done with it.
+    Two things that a store may have beside its methods: ``close()``, called when
+    whoever opened it is done with it, for one that keeps connections; and a
+    number ``attempts``, how often a call is worth trying within a minute.
     """
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:

@@ -28,6 +28,7 @@ MAX_OBJECT_BYTES: Final = 1 << 32
 """More than any object of the format may have, whatever its kind."""
 MAX_LISTED: Final = 100_000_000
 """So many packs hold petabytes: a listing that goes on beyond it would never end."""
+_ATTEMPTS: Final = 6
 _WAIT_MAX_S: Final = 5.0
 # The medium or the file system's checksums of it; a link or a folder in the
 # object's place. Some systems lack some of the names.
@@ -48,7 +49,8 @@ class StoreSeam:
     Args:
         store: What to call.
         attempts: How often a call is tried in all while its errors are
-            transient; 1 switches retries off.
+            transient; 1 switches retries off. By default what the store says as
+            ``attempts``, or 6.
         timeout_s: No further try is begun after this long.
         wait_s: The first wait between tries; doubled each time up to 5 s, with
             as much jitter again.
@@ -59,13 +61,13 @@ class StoreSeam:
         self,
         store: Store,
         *,
-        attempts: int = 6,
+        attempts: int | None = None,
         timeout_s: float = 60.0,
         wait_s: float = 0.1,
         max_listed: int = MAX_LISTED,
     ) -> None:
         self.store = store
-        self._attempts = attempts
+        self._attempts = attempts or int(getattr(store, "attempts", _ATTEMPTS))
         self._timeout_s = timeout_s
         self._wait_s = wait_s
         self._max_listed = max_listed

@@ -40,7 +40,7 @@ from ..ledger.memory import Head, LocalMemory
 from ..ledger.places import Pin, Places
 from ..ledger.tree import Tree
 from ..store.local import LocalStore
-from ..store.probe import probe_exclusive_create
+from ..store.probe import PROBES, probe_exclusive_create
 from ..store.protocol import Store
 from ..store.registry import open_store, redact_url
 from ..store.seam import StoreSeam
@@ -161,7 +161,8 @@ def _is_taken(seam: StoreSeam) -> bool:
     # A listing shows objects only: it would pass over a file in the folder's place.
     if root is not None and os.path.lexists(root) and not os.path.isdir(root):
         return True
-    return next(iter(seam.list("")), None) is not None
+    # What a probe left that was killed stands in nobody's way.
+    return any(not found.key.startswith(PROBES) for found in seam.list(""))
 
 
 def _check_readable(header: Header) -> None:

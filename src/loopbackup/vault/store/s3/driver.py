@@ -9,7 +9,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ....errors import InputError
 from ....terms import Location
@@ -56,6 +56,9 @@ class S3Store:
         InputError: There can be no such URL.
         InsecureTransport: The options ask for an unprotected connection.
     """
+
+    attempts: ClassVar[int] = 20
+    """A busy service asks for half a minute of patience now and then."""
 
     def __init__(
         self, url: str, *, allow_insecure_loopback: bool = False, **storage_options: Any

@@ -133,17 +133,17 @@ def _of_reply(error: Exception) -> OSError:
     return error_class(number, told) if number else error_class(told)
 
 
-def _of_handshake(error: Exception, host: str) -> Exception:
+def _of_handshake(error: BaseException, host: str) -> Exception:
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLError):
-            reason = cause.reason or type(cause).__name__
-            if any(word in reason.upper() for word in _TLS_FOR_GOOD):
-                return InsecureTransport(
-                    f"{host} was refused: {reason.lower().replace('_', ' ')}. Nothing was sent. "
-                    "A certificate of your own authority: storage_options="
-                    '{"client_kwargs": {"verify": "/path/ca.pem"}}',
-                    reason=reason,
-                )
+        # aiohttp has subclasses of ssl's errors that are empty.
+        reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
+        if isinstance(reason, str) and any(word in reason.upper() for word in _TLS_FOR_GOOD):
+            return InsecureTransport(
+                f"{host} was refused: {reason.lower().replace('_', ' ')}. Nothing was sent. "
+                "A certificate of your own authority: storage_options="
+                '{"client_kwargs": {"verify": "/path/ca.pem"}}',
+                reason=reason,
+            )
     return ConnectionError(f"{host}: {type(error).__name__}")
 
 
@@ -175,20 +175,20 @@ def _request_id(error: Exception) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Give *error* and all that it came from; botocore and aiohttp keep that in attributes."""
     seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
+    waiting: list[object] = [error]
     while waiting:
         found = waiting.pop()
-        if found is None or id(found) in seen:
+        if not isinstance(found, BaseException) or id(found) in seen:
             continue
         seen.add(id(found))
         yield found
-        kwargs = getattr(found, "kwargs", {})
-        inner = kwargs.get("error") if isinstance(kwargs, dict) else None
-        # aiohttp keeps what ssl raised in an attribute.
-        for cause in (inner, found.__cause__, found.__context__, getattr(found, "os_error", None)):
-            if isinstance(cause, BaseException):
-                waiting.append(cause)
-        certificate = getattr(found, "_certificate_error", None)
-        if isinstance(certificate, BaseException):
-            waiting.append(certificate)
+        kept = getattr(found, "kwargs", None)
+        waiting += [
+            found.__cause__,
+            found.__context__,
+            getattr(found, "os_error", None),
+            getattr(found, "certificate_error", None),
+            kept.get("error") if isinstance(kept, dict) else None,
+        ]
