@@ -12,9 +12,8 @@ from loopbackup.testing.suite import StoreSuite
 from loopbackup.testing.suite.listing import ListingTests
 from loopbackup.testing.suite.objects import ObjectTests
 from loopbackup.vault.store.probe import probe_exclusive_create
-from loopbackup.vault.store.protocol import Data, Remains, Store
+from loopbackup.vault.store.protocol import Store
 from loopbackup.vault.store.seam import StoreSeam
-from loopbackup.vault.store.wrappers import WrapperStore
 
 __all__ = ["make_bucket", "servers"]
 
@@ -37,33 +36,10 @@ class InBucket:
         return self.bucket.store(f"prod/{secrets.token_hex(8)}")
 
 
-class PatientStore(WrapperStore):
-    """Asks again as the vault's seam does: moto falls over its own threads now and then."""
-
-    def put(self, key: str, data: Data, *, if_absent: bool) -> None:
-        try:
-            super().put(key, data, if_absent=if_absent)
-        except ConnectionError:
-            try:
-                super().put(key, data, if_absent=if_absent)
-            except FileExistsError:
-                if self.get(key) != data:
-                    raise
-
-    def delete(self, key: str) -> Remains:
-        try:
-            return super().delete(key)
-        except ConnectionError:
-            return super().delete(key)
-
-
 class TestS3Store(InBucket, StoreSuite):
     @pytest.fixture(autouse=True, params=HONEST)
     def _bucket(self, request: pytest.FixtureRequest, make_bucket: MakeBucket) -> None:
         self.use(make_bucket, request.param)
-
-    def make_store(self) -> Store:
-        return PatientStore(super().make_store())
 
 
 class TestS3StoreOnDeafServer(InBucket, ObjectTests, ListingTests):

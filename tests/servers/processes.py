@@ -18,6 +18,7 @@ from attrs import frozen
 PATIENCE_S = 60.0
 REGION = "eu-north-1"
 KEY, SECRET = "acme-key", "acme-secret-of-the-tests"
+MOTO = str(Path(__file__).with_name("moto_one_by_one.py"))
 MINIO = Path(sys.executable).parent / "minio"
 """Built by ``make servers`` where there is Go."""
 
@@ -103,8 +104,7 @@ def running(
 def moto(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
     """Run moto: conditional writes, versions, locks."""
     port = free_port()
-    command = ["moto_server", "-H", "127.0.0.1", "-p", str(port)]
-    command += ["-c", str(certificates.chain), "-k", str(certificates.key)]
+    command = [sys.executable, MOTO, str(port), *map(str, (certificates.chain, certificates.key))]
     with running(command, port, log=folder / "moto.log"):
         yield S3Server("moto", f"https://127.0.0.1:{port}", certificates.authority)
 
@@ -113,7 +113,7 @@ def moto(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
 def plain_moto(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
     """Run moto without TLS, for a front that has to read what passes."""
     port = free_port()
-    command = ["moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, MOTO, str(port)]
     with running(command, port, log=folder / "plain-moto.log"):
         yield S3Server("plain-moto", f"http://127.0.0.1:{port}", certificates.authority)
 
