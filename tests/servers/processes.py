@@ -51,13 +51,13 @@ class S3Server:
         }
 
 
-def make_certificates(folder: Path, *, host: str = "127.0.0.1", **issue: Any) -> Certificates:
-    """Make an authority and a certificate for *host*."""
+def make_certificates(folder: Path, *hosts: str, **issue: Any) -> Certificates:
+    """Make an authority and a certificate for *hosts*, by default loopback."""
     import trustme
 
     folder.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA()
-    leaf = authority.issue_cert(host, **issue)
+    leaf = authority.issue_cert(*(hosts or ("127.0.0.1",)), **issue)
     made = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
     authority.cert_pem.write_to_path(str(made.authority))
     leaf.private_key_pem.write_to_path(str(made.key))

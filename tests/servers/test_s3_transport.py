@@ -162,7 +162,7 @@ def test_wrong_certificates_are_refused(tmp_path: Path) -> None:
     good = make_certificates(tmp_path / "good")
     for name, issued in {
         "authority": make_certificates(tmp_path / "authority"),
-        "host": make_certificates(tmp_path / "host", host="s3.acme.example"),
+        "host": make_certificates(tmp_path / "host", "s3.acme.example"),
         "expired": make_certificates(
             tmp_path / "expired", not_after=datetime.now(UTC) - timedelta(days=1)
         ),

@@ -81,6 +81,8 @@ def plan_keys(
 def _create(state: KeyedState, record: Record, facts: rec.Created) -> None:
     state.epoch, state.root, state.salt = record.frame.epoch, record.frame.root, facts.salt
     state.none_domain, state.location = facts.none_domain, facts.location
+    observed = facts.observed
+    state.observed = None if observed is None else (observed, record.frame.at_us)
     state.slots = tuple(facts.slots)
     state.writers, state.house = {facts.house.writer: facts.house}, facts.house.writer
     state.shards = dict(facts.shards)

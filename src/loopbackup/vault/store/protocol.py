@@ -118,7 +118,9 @@ class Store(Protocol):
     may work later, and a write may have taken effect), any other ``OSError``,
     and ``ValueError`` for arguments no call may have. The seam translates them
     and retries; a store need not. ``EIO``, ``EISDIR``, ``ELOOP`` and the like from
-    ``get`` are damage of that object. No error text may hold credentials.
+    ``get`` are damage of that object. No error text may hold credentials; texts are
+    not shown all the same, but for an attribute ``code`` of the error, which holds
+    what the provider says and his support asks for.
 
     Two things that a store may have beside its methods: ``close()``, called when
     whoever opened it is done with it, for one that keeps connections; and a

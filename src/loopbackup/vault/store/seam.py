@@ -311,6 +311,9 @@ def _error(exc: OSError, verb: str, key: str) -> LoopbackupError:
         )
     kind, advice = _kind(exc)
     reason = os.strerror(exc.errno) if exc.errno else type(exc).__name__
+    told = getattr(exc, "code", None)
+    if isinstance(told, str):
+        reason = told
     refused = isinstance(exc, PermissionError) or kind in ("read_only", "no_container")
     return StoreError(
         f"{verb} {key}".rstrip() + f" failed: {reason}.{advice}",

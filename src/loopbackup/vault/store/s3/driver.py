@@ -87,14 +87,15 @@ class S3Store:
         if key.startswith(_KEYS) and self._locks():
             parameters["ObjectLockMode"] = "GOVERNANCE"
             parameters["ObjectLockRetainUntilDate"] = datetime.now(UTC) + _UNLOCKED_FOR
+        digested = self._digest or bool(self._lock_days)
         try:
-            self._put(parameters)
+            self._put(parameters, digested=digested)
         except OSError as exc:
             # The server says no more than that something is missing from the request.
-            if self._digest or exc.errno != errno.EPROTO:
+            if digested or exc.errno != errno.EPROTO:
                 raise
+            self._put(parameters, digested=True)
             self._digest = True
-            self._put(parameters)
 
     def _locks(self) -> bool:
         """Tell whether new objects are locked by default; asked once."""
@@ -103,8 +104,8 @@ class S3Store:
             self._asked_lock = True
         return bool(self._lock_days)
 
-    def _put(self, parameters: dict[str, Any]) -> None:
-        if self._digest:
+    def _put(self, parameters: dict[str, Any], *, digested: bool) -> None:
+        if digested:
             digest = hashlib.md5(parameters["Body"], usedforsecurity=False).digest()
             parameters["ContentMD5"] = b64encode(digest).decode()
         self._client.call("put_object", Bucket=self.bucket, **parameters)

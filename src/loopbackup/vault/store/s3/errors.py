@@ -130,7 +130,9 @@ def _of_reply(error: Exception) -> OSError:
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or (_BUSY if status >= 500 else _OTHER)
     told = f"{code or status}{_request_id(error)}"
     error_class, number = kind
-    return error_class(number, told) if number else error_class(told)
+    made = error_class(number, told) if number else error_class(told)
+    made.code = told  # type: ignore[attr-defined]  # what the seam may show
+    return made
 
 
 def _of_handshake(error: BaseException, host: str) -> Exception:

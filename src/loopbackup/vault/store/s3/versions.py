@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,34 +33,48 @@ def delete_versions(
     """
     remaining, until = 0, []
     try:
-        versions = list(_versions(client, bucket, name))
+        versions, markers = _versions(client, bucket, name)
     except PermissionError:
         # It may hide the object, and see nothing of what is left: at least one version.
         return Remains(1, _after(version_days()))
     for version in versions:
-        try:
-            client.call("delete_object", Bucket=bucket, Key=name, VersionId=version)
-        except PermissionError:
+        if not _deleted(client, bucket, name, version):
             remaining += 1
             until.append(_locked_until(client, bucket, name, version) or _after(version_days()))
+    # The newest marker hides what stays.
+    for marker in markers[1:] if remaining else markers:
+        _deleted(client, bucket, name, marker)
     known = [end for end in until if end is not None]
     # Of one that nobody knows the end of, the whole has none.
     return Remains(remaining, max(known) if known and len(known) == remaining else None)
 
 
-def _versions(client: Client, bucket: str, name: str) -> Iterator[str]:
-    """Give the ids of all versions, markers last: a marker hides what is not deleted yet."""
+def _deleted(client: Client, bucket: str, name: str, version: str) -> bool:
+    """Delete a version; tell whether it was allowed."""
+    try:
+        client.call("delete_object", Bucket=bucket, Key=name, VersionId=version)
+    except OSError as exc:
+        # AWS denies what is locked; others say that the request is none.
+        if isinstance(exc, PermissionError) or exc.errno == errno.EPROTO:
+            return False
+        raise
+    return True
+
+
+def _versions(client: Client, bucket: str, name: str) -> tuple[list[str], list[str]]:
+    """Give the ids of all versions and of all markers of an object, newest first."""
+    versions: list[str] = []
     markers: list[str] = []
     at: dict[str, Any] = {}
     while True:
         reply = client.call("list_object_versions", Bucket=bucket, Prefix=name, **at)
+        versions += [v["VersionId"] for v in reply.get("Versions", ()) if v["Key"] == name]
         markers += [m["VersionId"] for m in reply.get("DeleteMarkers", ()) if m["Key"] == name]
-        yield from (v["VersionId"] for v in reply.get("Versions", ()) if v["Key"] == name)
-        beyond = str(reply.get("NextKeyMarker") or "") > name
-        if not reply.get("IsTruncated") or beyond or not reply.get("NextKeyMarker"):
-            break
-        at = {"KeyMarker": reply["NextKeyMarker"], "VersionIdMarker": reply["NextVersionIdMarker"]}
-    yield from markers
+        following = str(reply.get("NextKeyMarker") or "")
+        # Names come in order: what follows has longer ones.
+        if not reply.get("IsTruncated") or not following or following > name:
+            return versions, markers
+        at = {"KeyMarker": following, "VersionIdMarker": reply.get("NextVersionIdMarker") or ""}
 
 
 def _locked_until(client: Client, bucket: str, name: str, version: str) -> datetime | None:

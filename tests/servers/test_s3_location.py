@@ -1,0 +1,132 @@
+"""Where a bucket lies: asked of AWS, declared of everybody else, recorded, asked again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from attrs import define
+from tests.e2e.support import Clock, items
+from tests.servers.conftest import MakeBucket
+from tests.servers.processes import KEY, SECRET, Certificates, make_certificates, moto
+from tests.servers.tunnel import tunnel_to
+
+import loopbackup as lb
+from loopbackup.errors import InputError
+from loopbackup.vault.store.s3.driver import S3Store
+
+PASSPHRASE = lb.Passphrase("correct horse battery staple")
+REGION = "eu-west-1"
+HOSTS = [f"s3.{region}.amazonaws.com" for region in (REGION, "eu-north-1", "us-west-2")]
+
+
+@define
+class Aws:
+    """What stands for AWS: its host names lead to a server of ours, with a certificate for them."""
+
+    proxy: str
+    certificates: Certificates
+
+    def options(self, region: str = REGION) -> dict[str, Any]:
+        """Reach it; no endpoint is named, as for AWS itself."""
+        return {
+            "key": KEY,
+            "secret": SECRET,
+            "client_kwargs": {"region_name": region, "verify": str(self.certificates.authority)},
+            "config_kwargs": {
+                "proxies": {"https": self.proxy},
+                "s3": {"addressing_style": "path"},
+            },
+        }
+
+    def bucket(self, region: str) -> str:
+        """Make a bucket in *region*; give a URL in it."""
+        store = S3Store(f"s3://acme-{secrets.token_hex(6)}/prod", **self.options(region))
+        where = {"LocationConstraint": region}
+        store._client.call("create_bucket", Bucket=store.bucket, CreateBucketConfiguration=where)
+        store.close()
+        return f"s3://{store.bucket}/prod"
+
+
+@pytest.fixture(scope="module")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Certificates]]:
+    """Run a server with a certificate for a host of AWS."""
+    folder = tmp_path_factory.mktemp("aws")
+    certificates = make_certificates(folder / "certificates", *HOSTS)
+    with moto(folder, certificates) as server:
+        yield urlsplit(server.endpoint).port or 0, certificates
+
+
+@pytest.fixture
+def aws(aws_server: tuple[int, Certificates]) -> Iterator[Aws]:
+    """Give what stands for AWS."""
+    port, certificates = aws_server
+    with tunnel_to(port) as proxy:
+        yield Aws(proxy, certificates)
+
+
+def test_aws_is_asked_and_what_it_says_is_recorded(aws: Aws) -> None:
+    """Without a declaration its word counts; another process reads it from the ledger."""
+    url, clock = aws.bucket("eu-north-1"), Clock()
+    given: dict[str, Any] = {"storage_options": aws.options(), "state_dir": None, "clock": clock}
+    with lb.Vault.create(url, PASSPHRASE, **given) as vault:
+        vault.backup(items({"a": b"a"}), name="n")
+    with lb.Vault.open(url, PASSPHRASE, **given) as vault:
+        found = vault.info().location
+        text = str(vault.info())
+
+    assert found.observed == lb.Location(None, region="eu-north-1", provider="aws")
+    assert found.declared is None
+    assert found.agree
+    assert found.asked_at is not None
+    assert "eu-north-1 (asked from the provider 2026-03-01 12:00 UTC)" in text
+
+
+def test_bucket_elsewhere_than_declared_is_refused(aws: Aws) -> None:
+    """Nothing is written, and the message says where it lies."""
+    url = aws.bucket("us-west-2")
+    given: dict[str, Any] = {"storage_options": aws.options(), "state_dir": None}
+    with pytest.raises(InputError, match=r"lies in us-west-2 \(asked .*declared eu-north-1") as e:
+        lb.Vault.create(url, PASSPHRASE, location="eu-north-1", **given)
+
+    assert e.value.kind == "location"
+    store = S3Store(url, **aws.options())
+    assert list(store.list("")) == []
+    store.close()
+
+
+def test_provider_is_asked_again_on_demand(aws: Aws) -> None:
+    """The newest answer is recorded with its time; a read-only look records nothing."""
+    url, clock = aws.bucket("eu-north-1"), Clock()
+    given: dict[str, Any] = {"storage_options": aws.options(), "state_dir": None, "clock": clock}
+    with lb.Vault.create(url, PASSPHRASE, location="eu-north-1", **given) as vault:
+        first = vault.info().location
+        clock.pass_by(days=30)
+        again = vault.locate()
+        assert vault.info().location == again
+        size = vault.info().records
+    with lb.Vault.open(url, PASSPHRASE, read_only=True, **given) as vault:
+        assert vault.locate().observed == again.observed
+        assert vault.info().records == size
+
+    assert again.asked_at is not None
+    assert first.asked_at is not None
+    assert (again.asked_at - first.asked_at).days == 30
+    assert again.agree
+
+
+def test_server_that_could_say_anything_needs_a_declaration(make_bucket: MakeBucket) -> None:
+    """Its own word about its region is nobody's; without a declaration there is no vault."""
+    bucket = make_bucket("moto")
+    given: dict[str, Any] = {"storage_options": bucket.server.options(), "state_dir": None}
+    with pytest.raises(InputError, match="whatever region it likes") as caught:
+        lb.Vault.create(bucket.url, PASSPHRASE, **given)
+    with lb.Vault.create(bucket.url, PASSPHRASE, location="cellar of Acme AB", **given) as vault:
+        found = vault.locate()
+
+    assert caught.value.kind == "location"
+    assert found == lb.Whereabouts("cellar of Acme AB", None, None)
+    assert str(found) == "cellar of Acme AB, as declared"
