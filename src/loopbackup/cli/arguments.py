@@ -42,8 +42,8 @@ exit codes:
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "vault": None,
-    "options_before": (),
-    "options": (),
+    "options_before": [],
+    "options": [],
     "options_file": None,
     "head": None,
     "public_key": None,

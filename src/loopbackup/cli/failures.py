@@ -128,5 +128,4 @@ _BY_KIND = {
     "damaged": "'loopbackup check --data' says what is damaged; all else can be restored",
     "missing": "'loopbackup check --data' says what is missing; all else can be restored",
     "restricted": "it may be stored and nothing else until its restriction ends",
-    "denied": "look at the rights of this user, or at the access that the options give",
 }

@@ -68,7 +68,8 @@ def _main(args: argparse.Namespace) -> int:
         told = f"{type(exc).__name__}: {exc}"
         output.warn(f"a fault of this program: {told}", "  --debug shows where it comes from")
         return Exit.FAULT
-    return code
+    # What was shown may lack the very thing that is looked for.
+    return Exit.INCOMPLETE if code is Exit.OK and output.has_damage else code
 
 
 def _trace(args: argparse.Namespace) -> None:

@@ -32,6 +32,8 @@ class Output:
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self._quiet = quiet
+        self.has_damage = False
+        """Whether the library met something damaged and went on around it."""
 
     @property
     def shows_progress(self) -> bool:
@@ -104,6 +106,7 @@ class _Handler(logging.Handler):
         shown = ", ".join(f"{key} {value}" for key, value in more.items() if value is not None)
         text = f"{record.levelname.lower()}: {record.getMessage()}"
         self._output.warn(f"{text} ({shown})" if shown else text)
+        self._output.has_damage |= record.levelno >= logging.ERROR
 
 
 @contextmanager
