@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,10 @@ from tests.e2e.shell import (
 from tests.e2e.support import Clock
 
 import loopbackup as lb
+from loopbackup.cli.failures import Exit
 
+COMMANDS = ("snapshots", "ls", "find", "cat", "restore", "check", "keys")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 NO_FILE = {"LOOPBACKUP_PASSPHRASE_FILE": ""}
 
 
@@ -496,7 +500,7 @@ def test_help_is_quick_and_loads_nothing_that_it_does_not_need() -> None:
     assert "argparse" in loaded
 
 
-@pytest.mark.parametrize("command", ["snapshots", "ls", "find", "cat", "restore", "check", "keys"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_how_it_is_used(shell: Shell, command: str) -> None:
     """And the overview names it."""
     told = shell.told(command, "--help")
@@ -513,3 +517,12 @@ def test_the_version_is_that_of_the_library(shell: Shell) -> None:
 
     assert shell.told("--version") == f"loopbackup {version('loopbackup')}\n"
     assert COMMAND[-1] == "loopbackup"
+
+
+def test_every_option_and_exit_code_stands_in_the_reference(shell: Shell) -> None:
+    """And the reference names none that there is not."""
+    page = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text("utf-8")
+    helps = "".join(shell.told(command, "--help") for command in COMMANDS)
+
+    assert set(OPTION.findall(page)) == set(OPTION.findall(helps)) - {"--help"}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == set(Exit)

@@ -8,7 +8,10 @@ import os
 import shutil
 import signal
 import subprocess
+import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.e2e.shell import (
     PASSPHRASE,
     TIMEOUT_S,
     Shell,
+    at_terminal,
     back_up,
     make_source,
     make_vault,
@@ -562,49 +566,15 @@ def gated(tmp_path: Path) -> Shell:
     return Shell(shell.folder, shell.vault, {"PYTHONPATH": str(site)})
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
-def test_a_restore_that_is_stopped_leaves_no_half_file(gated: Shell, number: int) -> None:
-    """Ctrl-C, the end of a service or of a connection; the same command goes on after it."""
+@contextmanager
+def _waiting(
+    gated: Shell, words: list[str], *, at: int, before: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until it waits for its *at*-th look into a pack; what follows is the test's."""
     gate = gated.folder / "gate"
-    options = ("--vault", f"gated://{gated.vault}", "--option", f"gate={gate}", "--option", "at=8")
-    target = gated.folder / "out"
+    options = ("--vault", f"gated://{gated.vault}", "--option", f"gate={gate}")
     with subprocess.Popen(
-        [*COMMAND, "restore", "latest", str(target), *options],
-        cwd=gated.folder,
-        env=gated.environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        while not Path(f"{gate}.reached").exists() or not _begun(target):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        time.sleep(0.2)  # Python handles a signal soon, not at once; too early only tests less.
-        gate.touch()
-        result, told = process.communicate(timeout=TIMEOUT_S)
-    left = sorted(path.name for path in target.iterdir())
-
-    assert process.returncode == -number
-    assert result == b""
-    assert b"the same command with --overwrite changed goes on" in told.lower()
-    assert b"Traceback" not in told
-    assert left in ([], ["a.txt"])
-    gated.told("restore", "latest", str(target), "--overwrite", "changed")
-    for name in ("a.txt", "big.bin"):
-        assert (target / name).read_bytes() == (gated.folder / "source" / name).read_bytes()
-
-
-def _begun(target: Path) -> bool:
-    names = os.listdir(target) if target.is_dir() else []
-    return any((target / n).stat().st_size for n in names if n.startswith(".loopbackup-"))
-
-
-def test_a_look_that_is_stopped_says_nothing(gated: Shell) -> None:
-    """It ends by the signal, as a shell expects."""
-    gate = gated.folder / "gate"
-    options = ("--vault", f"gated://{gated.vault}", "--option", f"gate={gate}", "--option", "at=1")
-    with subprocess.Popen(
-        [*COMMAND, "cat", "latest", "big.bin", "-q", *options],
+        [*before, *COMMAND, *words, *options, "--option", f"at={at}", "--quiet"],
         cwd=gated.folder,
         env=gated.environment({}),
         stdout=subprocess.PIPE,
@@ -613,9 +583,70 @@ def test_a_look_that_is_stopped_says_nothing(gated: Shell) -> None:
         while not Path(f"{gate}.reached").exists():
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        gate.touch()
-        _, told = process.communicate(timeout=TIMEOUT_S)
+        yield process
 
-    assert process.returncode == -signal.SIGINT
-    assert told == b""
+
+def _end(gated: Shell, process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    (gated.folder / "gate").touch()
+    result, told = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, result, told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_a_restore_that_is_stopped_leaves_no_half_file(gated: Shell, number: int) -> None:
+    """Ctrl-C, the end of a service or of a connection; the same command goes on after it."""
+    target = gated.folder / "out"
+    with _waiting(gated, ["restore", "latest", "out"], at=8) as process:
+        while not _begun(target):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        time.sleep(0.2)  # Python handles a signal soon, not at once; too early only tests less.
+        code, result, told = _end(gated, process)
+    left = sorted(path.name for path in target.iterdir())
+
+    assert (code, result) == (-number, b"")
+    assert b"The same command with --overwrite changed goes on" in told
+    assert b"Traceback" not in told
+    assert left in ([], ["a.txt"])
+    gated.told("restore", "latest", "out", "--overwrite", "changed")
+    for name in ("a.txt", "big.bin"):
+        assert (target / name).read_bytes() == (gated.folder / "source" / name).read_bytes()
+
+
+def test_a_restore_outlives_a_signal_that_is_ignored(gated: Shell) -> None:
+    """As under nohup, when the connection ends."""
+    before = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    with _waiting(gated, ["restore", "latest", "out"], at=8, before=before) as process:
+        process.send_signal(signal.SIGHUP)
+        code, result, told = _end(gated, process)
+
+    assert (code, told) == (0, b"")
+    assert result == b"2 entries, 25.2 MB, restored to out\n"
+
+
+def test_a_look_that_is_stopped_says_nothing(gated: Shell) -> None:
+    """It ends by the signal, as a shell expects."""
+    with _waiting(gated, ["cat", "latest", "big.bin"], at=1) as process:
+        process.send_signal(signal.SIGINT)
+        code, _, told = _end(gated, process)
+
+    assert (code, told) == (-signal.SIGINT, b"")
+
+
+def test_who_gives_up_at_the_prompt_gets_his_terminal_back(shell: Shell) -> None:
+    """Ctrl-C ends it, and what is typed next is shown again."""
+    with at_terminal(shell, "snapshots", env=NO_FILE) as terminal:
+        terminal.wait_for(b"Passphrase of the vault: ")
+        terminal.type(b"\x03")
+        code, result, screen = terminal.end()
+        shows = bool(termios.tcgetattr(terminal.master)[3] & termios.ECHO)
+
+    assert (code, result) == (-signal.SIGINT, b"")
+    assert b"Traceback" not in screen
+    assert shows
+
+
+def _begun(target: Path) -> bool:
+    names = os.listdir(target) if target.is_dir() else []
+    return any((target / n).stat().st_size for n in names if n.startswith(".loopbackup-"))

@@ -215,7 +215,13 @@ def _stoppable() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         event.set()
 
-    before = {number: signal.signal(number, stop) for number in _STOPS}
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    # What is ignored stays so: that is how nohup keeps a restore alive.
+    before = {
+        number: handler for number, handler in before.items() if handler is not signal.SIG_IGN
+    }
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield event
     except (lb.Cancelled, KeyboardInterrupt) as exc:

@@ -107,6 +107,8 @@ def _advice(error: LoopbackupError) -> list[str]:
         known = "install a newer loopbackup, and try again"
     if known is None and getattr(error, "transient", False):
         known = "try again later"
+    if known is None and error.__cause__ is not None and not _cause(error):
+        known = "--debug shows what is behind it"
     return [known] if known else []
 
 
