@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from tests.e2e.shell import (
     BIG,
     COMMAND,
@@ -30,6 +31,7 @@ from tests.e2e.support import Clock
 
 import loopbackup as lb
 from loopbackup.cli.failures import Exit
+from loopbackup.cli.tables import in_order
 
 COMMANDS = ("snapshots", "ls", "find", "cat", "restore", "check", "keys")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -204,6 +206,29 @@ def test_find_matches_as_gitignore_does(shell: Shell) -> None:
     assert [entry["path"] for entry in one] == ["users/42/cv.pdf"]
     assert (none.returncode, none.stdout) == (1, b"")
     assert b"nothing in the snapshot matches" in none.stderr
+
+
+def test_people_get_entries_by_path(tmp_path: Path, shell: Shell) -> None:
+    """Whoever they are about, and folders before what comes after them."""
+    paths = ["b/2", "a", "b/1", "b-", "c"]
+    letters = [lb.Item(path, data=b"1", subject=f"user-{n}") for n, path in enumerate(paths)]
+    vault = tmp_path / "vault"
+    with make_vault(vault) as opened:
+        opened.backup(letters, name="n")
+
+    told = Shell(shell.folder, vault).told("find", "latest", "*").splitlines()
+
+    assert [line.split()[-1] for line in told] == ["a", "b/1", "b/2", "b-", "c"]
+
+
+def test_more_entries_than_people_read_come_as_they_are_found(used: Shell) -> None:
+    """All of them, and without keeping them."""
+    with lb.Vault.open(used.vault, lb.Passphrase(PASSPHRASE), read_only=True) as vault:
+        (entry,) = vault.snapshot(name="mail").ls()
+    found = [evolve(entry, raw_path=b"%d" % number) for number in (2, 1, *range(3, 10_100))]
+
+    assert list(in_order(iter(found))) == found
+    assert list(in_order(iter(found[:2]))) == found[1::-1]
 
 
 def test_a_subject_selects_and_its_two_parts_have_two_options(shell: Shell) -> None:
@@ -471,12 +496,15 @@ def test_progress_is_for_terminals(shell: Shell) -> None:
     """And not for those that are to be quiet."""
     with at_terminal(shell, "restore", "latest", "one", "--name", "app", env={}) as terminal:
         code, result, screen = terminal.end()
+    with at_terminal(shell, "restore", "latest", "one", "--name", "app", env={}) as terminal:
+        _, _, again = terminal.end()
     with at_terminal(shell, "restore", "latest", "two", "--name=app", "-q", env={}) as terminal:
         _, _, quiet = terminal.end()
     away = shell.run("restore", "latest", "three", "--name", "app", env={})
 
     assert code == 0
     assert b"restore: 10 of 10 entries" in screen
+    assert b"restore: 10 of 10 entries" in again
     assert result == b"10 entries, 300.0 kB, restored to one\n"
     assert quiet == b""
     assert away.stderr == b""

@@ -6,22 +6,13 @@ import base64
 import json
 import os
 import shutil
-import signal
-import subprocess
-import termios
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.e2e.shell import (
     BIG,
-    COMMAND,
     PASSPHRASE,
-    TIMEOUT_S,
     Shell,
-    at_terminal,
     back_up,
     make_source,
     make_vault,
@@ -235,6 +226,18 @@ def test_a_damaged_key_file_is_told(shell: Shell) -> None:
     assert "or it is damaged: vault.key" in shell.fails(3, "keys", "--key-file", "vault.key")
 
 
+def test_a_key_service_that_gives_no_access_is_told(shell: Shell) -> None:
+    """As its library finds none on this machine."""
+    nothing = {name: "" for name in os.environ if name.startswith("AWS_")}
+    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
+    with opened_again(shell) as vault:
+        vault.keys.add(lb.LocalKms(shell.folder / "kms"))
+
+    told = shell.fails(3, "keys", "--aws-kms", "alias/acme", env={**nothing, **nowhere})
+
+    assert "boto3 finds no access to AWS" in told
+
+
 # ---- where nothing can be reached: 4
 
 
@@ -357,6 +360,38 @@ def test_a_machine_where_nothing_can_be_kept_goes_on(shell: Shell) -> None:
     assert "--no-state" in shell.fails(2, "snapshots", "--state-dir", "/proc/nowhere")
 
 
+def test_a_memory_that_cannot_be_written_is_enough(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one is gone without, a filled one is used, and none is passed over."""
+    get_logger()  # Loads what warnings need.
+    with folder_for_all() as folder:
+        for name in ("vault", "other"):
+            shutil.copytree(shell.vault, folder / name)
+        shutil.copy(shell.folder / "passphrase", folder / "passphrase")
+        words = ["snapshots", "--passphrase-file", str(folder / "passphrase"), "--vault"]
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder / "filled"))
+        main([*words, str(folder / "vault")])
+        main([*words, str(folder / "other"), "--state-dir", str(folder / "others/loopbackup")])
+        (folder / "empty/loopbackup").mkdir(parents=True)
+        shutil.rmtree(folder / "others/loopbackup/places")
+        for path in folder.rglob("*"):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        codes, told = [], []
+        capsys.readouterr()
+
+        for state in ("empty", "filled", "others"):
+            monkeypatch.setenv("XDG_STATE_HOME", str(folder / state))
+            with unprivileged():
+                codes.append(main([*words, str(folder / "vault")]))
+            told.append(capsys.readouterr().err)
+
+    assert codes == [0, 0, 2]
+    assert "no place for a state directory" in told[0]
+    assert "cannot be told" not in told[1]
+    assert "--no-state" in told[2]
+
+
 def test_a_memory_that_cannot_be_read_is_not_passed_over(shell: Shell) -> None:
     """That would switch off what it is for."""
     shell.told("snapshots")
@@ -475,178 +510,3 @@ def test_debug_shows_where_an_error_comes_from(shell: Shell) -> None:
     assert done.returncode == 4
     assert b"Traceback" in done.stderr
     assert b"\nloopbackup: there is no vault at gone\n" in done.stderr
-
-
-# ---- pipes and signals
-
-
-def test_a_reader_who_has_seen_enough_is_no_error(shell: Shell) -> None:
-    """It ends as other programs in a pipe do, and says nothing."""
-    letters = [lb.Item(f"letter-{number:05}", data=b"1") for number in range(5000)]
-    with opened_again(shell) as vault:
-        vault.backup(letters, name="letters")
-    words = ("ls", "latest", "--name", "letters")
-
-    with subprocess.Popen(
-        [*COMMAND, *words],
-        cwd=shell.folder,
-        env=shell.environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        first = process.stdout.readline()
-        process.stdout.close()
-        told = process.stderr.read()
-
-    assert first.endswith(b"letter-00000\n")
-    assert process.returncode == -signal.SIGPIPE
-    assert b"Traceback" not in told
-    assert b"Broken" not in told
-
-
-@pytest.mark.parametrize("words", [["ls", "latest"], ["cat", "latest", "users/42/cv.pdf"]], ids=str)
-def test_output_that_cannot_be_written_is_told(shell: Shell, words: list[str]) -> None:
-    """A full disk is no success."""
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [*COMMAND, *words],
-            cwd=shell.folder,
-            env=shell.environment({}),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        b"loopbackup: the output cannot be written: No space left on device"
-    )
-
-
-GATED = '''
-import itertools, os, time
-from loopbackup.vault.store.local import LocalStore
-
-
-class GatedStore(LocalStore):
-    """Keeps the reader waiting at a pack, until a file says that he may go on."""
-
-    def __init__(self, url, *, gate, at):
-        super().__init__(url.removeprefix("gated://"), fsync=False)
-        self._gate, self._at, self._count = gate, at, itertools.count(1)
-
-    def get(self, key, *, start=0, length=None):
-        if key.startswith("packs/") and next(self._count) >= self._at:
-            open(self._gate + ".reached", "w").close()
-            while not os.path.exists(self._gate):
-                time.sleep(0.01)
-        return super().get(key, start=start, length=length)
-'''
-
-
-@pytest.fixture
-def gated(tmp_path: Path) -> Shell:
-    """A vault with a small file and a big one, behind a store that a plugin brings."""
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "a.txt").write_text("small\n")
-    (source / "big.bin").write_bytes(noise(24 * MB, "big"))
-    with make_vault(tmp_path / "vault") as vault:
-        vault.backup(source, name="app")
-    site = tmp_path / "site"
-    (site / "acme_gated-1.dist-info").mkdir(parents=True)
-    (site / "acme_gated.py").write_text(GATED)
-    info = site / "acme_gated-1.dist-info"
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-gated\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[loopbackup.stores]\ngated = acme_gated:GatedStore\n")
-    shell = shell_of(tmp_path, tmp_path / "vault")
-    return Shell(shell.folder, shell.vault, {"PYTHONPATH": str(site)})
-
-
-@contextmanager
-def _waiting(
-    gated: Shell, words: list[str], *, at: int, before: tuple[str, ...] = ()
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until it waits for its *at*-th look into a pack; what follows is the test's."""
-    gate = gated.folder / "gate"
-    options = ("--vault", f"gated://{gated.vault}", "--option", f"gate={gate}")
-    with subprocess.Popen(
-        [*before, *COMMAND, *words, *options, "--option", f"at={at}", "--quiet"],
-        cwd=gated.folder,
-        env=gated.environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        while not Path(f"{gate}.reached").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        yield process
-
-
-def _end(gated: Shell, process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
-    (gated.folder / "gate").touch()
-    result, told = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, result, told
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
-def test_a_restore_that_is_stopped_leaves_no_half_file(gated: Shell, number: int) -> None:
-    """Ctrl-C, the end of a service or of a connection; the same command goes on after it."""
-    target = gated.folder / "out"
-    with _waiting(gated, ["restore", "latest", "out"], at=8) as process:
-        while not _begun(target):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        time.sleep(0.2)  # Python handles a signal soon, not at once; too early only tests less.
-        code, result, told = _end(gated, process)
-    left = sorted(path.name for path in target.iterdir())
-
-    assert (code, result) == (-number, b"")
-    assert b"The same command with --overwrite changed goes on" in told
-    assert b"Traceback" not in told
-    assert left in ([], ["a.txt"])
-    gated.told("restore", "latest", "out", "--overwrite", "changed")
-    for name in ("a.txt", "big.bin"):
-        assert (target / name).read_bytes() == (gated.folder / "source" / name).read_bytes()
-
-
-def test_a_restore_outlives_a_signal_that_is_ignored(gated: Shell) -> None:
-    """As under nohup, when the connection ends."""
-    before = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
-    with _waiting(gated, ["restore", "latest", "out"], at=8, before=before) as process:
-        process.send_signal(signal.SIGHUP)
-        code, result, told = _end(gated, process)
-
-    assert (code, told) == (0, b"")
-    assert result == b"2 entries, 25.2 MB, restored to out\n"
-
-
-def test_a_look_that_is_stopped_says_nothing(gated: Shell) -> None:
-    """It ends by the signal, as a shell expects."""
-    with _waiting(gated, ["cat", "latest", "big.bin"], at=1) as process:
-        process.send_signal(signal.SIGINT)
-        code, _, told = _end(gated, process)
-
-    assert (code, told) == (-signal.SIGINT, b"")
-
-
-def test_who_gives_up_at_the_prompt_gets_his_terminal_back(shell: Shell) -> None:
-    """Ctrl-C ends it, and what is typed next is shown again."""
-    with at_terminal(shell, "snapshots", env=NO_FILE) as terminal:
-        terminal.wait_for(b"Passphrase of the vault: ")
-        terminal.type(b"\x03")
-        code, result, screen = terminal.end()
-        shows = bool(termios.tcgetattr(terminal.master)[3] & termios.ECHO)
-
-    assert (code, result) == (-signal.SIGINT, b"")
-    assert b"Traceback" not in screen
-    assert shows
-
-
-def _begun(target: Path) -> bool:
-    names = os.listdir(target) if target.is_dir() else []
-    return any((target / n).stat().st_size for n in names if n.startswith(".loopbackup-"))

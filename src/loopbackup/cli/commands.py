@@ -66,7 +66,7 @@ def find(vault: lb.Vault, args: argparse.Namespace, output: Output) -> Exit:
 
 def _list(entries: Iterable[lb.Entry], args: argparse.Namespace, output: Output) -> int:
     number = 0
-    for entry in entries:
+    for entry in entries if output.as_json else tables.in_order(entries):
         number += 1
         if output.as_json:
             output.document(documents.entry(entry))
@@ -138,7 +138,7 @@ def _tell_restored(
     if is_nothing:
         output.warn("nothing in the snapshot matches; 'loopbackup find' tries a pattern")
     elif report.problems:
-        told = "not everything could be restored" if failed else "restored, but not in all"
+        told = "not everything could be restored" if failed else "all content is restored, but"
         output.warn(f"{told}: {_count(report)}", *tables.problems(report.problems))
     if report.skipped and args.overwrite == "never":
         output.note("what stood there already was not touched; see --overwrite")
@@ -163,6 +163,10 @@ def check(vault: lb.Vault, args: argparse.Namespace, output: Output) -> Exit:
         output.lines(tables.problems(report.problems))
         if report.ok and not share:
             output.note("no data was read; --data reads and verifies every byte")
+    if not report.ok:
+        output.note(
+            "what is not named here can be restored; docs/how-to/damage.md goes on from here"
+        )
     return Exit.OK if report.ok else Exit.INCOMPLETE
 
 

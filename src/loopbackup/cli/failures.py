@@ -123,6 +123,7 @@ _BY_KIND = {
     ),
     "fork": "look for the true copy. To use this one all the same: --no-state, and no --head",
     "another_vault": "if it was put there on purpose, name it once: --public-key HEX",
+    "no_state_dir": "--no-state goes on without, and cannot tell an old copy from the newest",
     "state_unreadable": "--no-state goes on without, and cannot tell an old copy from the newest",
     "snapshot": "'loopbackup snapshots' lists those that there are",
     "path": "'loopbackup find SNAPSHOT PATTERN' looks in the whole snapshot",

@@ -46,9 +46,8 @@ def _main(args: argparse.Namespace) -> int:
     from .output import Output, Unwritable
 
     output = Output(as_json=args.json, quiet=args.quiet)
-    output.show_logs()
     try:
-        with open_vault(args, output) as vault:
+        with output.showing_logs(), open_vault(args, output) as vault:
             code = COMMANDS[args.command](vault, args, output)
         output.flush()
     except Stopped as stopped:
@@ -65,8 +64,9 @@ def _main(args: argparse.Namespace) -> int:
         raise
     except Exception as exc:  # noqa: BLE001 - nobody above could say it as a line
         _trace(args)
-        told = f"{type(exc).__name__}: {exc}"
-        output.warn(f"a fault of this program: {told}", "  --debug shows where it comes from")
+        # Without its text, which may be a driver's and hold an address with a password.
+        told = f"a fault of this program ({type(exc).__name__})"
+        output.warn(told, "  --debug shows where it comes from")
         return Exit.FAULT
     # What was shown may lack the very thing that is looked for.
     return Exit.INCOMPLETE if code is Exit.OK and output.has_damage else code

@@ -81,11 +81,20 @@ def _open(url: str, key: lb.Credential | lb.Kms, given: dict[str, Any], output: 
     try:
         return lb.Vault.open(url, key, **given)
     except lb.InputError as exc:
-        if exc.kind != "no_state_dir" or "state_dir" in given:
+        if exc.kind != "no_state_dir" or "state_dir" in given or not _is_blank(exc.path):
             raise
-    # A machine where nothing can be kept has kept nothing: no memory is passed over.
     output.note("there is no place for a state directory here; going on without")
     return lb.Vault.open(url, key, **{**given, "state_dir": None})
+
+
+def _is_blank(path: str) -> bool:
+    """Tell whether nothing was ever kept beside *path*, so that no memory is passed over."""
+    try:
+        return next(Path(path).parent.iterdir(), None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _actor(reason: str | None) -> lb.Actor:

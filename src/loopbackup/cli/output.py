@@ -86,12 +86,20 @@ class Output:
             sys.stdout.flush()
         sys.stderr.flush()
 
-    def show_logs(self) -> None:
+    @contextmanager
+    def showing_logs(self) -> Iterator[None]:
         """Let people see what the library warns of."""
         logger = logging.getLogger("loopbackup")
-        logger.addHandler(_Handler(self))
+        handler, before = _Handler(self), (logger.level, logger.propagate)
+        logger.addHandler(handler)
         logger.setLevel(logging.ERROR if self._quiet else logging.WARNING)
         logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = before[1]
+            logger.setLevel(before[0])
 
 
 class _Handler(logging.Handler):

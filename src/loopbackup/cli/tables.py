@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
 
 import loopbackup as lb
 
 from ..show.text import count, moment, size
 
-__all__ = ["entry", "keys", "problems", "restored", "snapshot", "snapshots"]
+__all__ = ["entry", "in_order", "keys", "problems", "restored", "snapshot", "snapshots"]
 
-MAX_PROBLEMS = 20
-_NO_TIME = " " * len("2026-11-24 18:00")
+MAX_PROBLEMS: Final = 20
+MAX_SORTED: Final = 10_000
+_NO_TIME: Final = " " * len("2026-11-24 18:00")
 
 
 def snapshots(found: Iterable[lb.Snapshot]) -> Iterator[str]:
@@ -39,6 +42,20 @@ def snapshot(found: lb.Snapshot) -> str:
 
 def _name(found: lb.Snapshot) -> str:
     return found.name or "(its description is lost)"
+
+
+def in_order(entries: Iterable[lb.Entry]) -> Iterator[lb.Entry]:
+    """
+    Give entries by path, as people look for them; more than they read, as they come.
+
+    Snapshots give the entries of one subject after those of another.
+    """
+    coming = iter(entries)
+    first = list(islice(coming, MAX_SORTED + 1))
+    if len(first) <= MAX_SORTED:
+        first.sort(key=lambda found: found.raw_path.split(b"/"))
+    yield from first
+    yield from coming
 
 
 def entry(found: lb.Entry, *, long: bool) -> str:
