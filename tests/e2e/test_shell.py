@@ -536,7 +536,7 @@ def test_every_command_says_how_it_is_used(shell: Shell, command: str) -> None:
     assert told.startswith(f"usage: loopbackup {command} ")
     assert "--passphrase-file" in told
     assert "--passphrase " not in told
-    assert f"\n    {command}" in shell.told("--help")
+    assert f"\n  {command} " in shell.told("--help")
 
 
 def test_the_version_is_that_of_the_library(shell: Shell) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def shell(made: tuple[Path, Path], tmp_path: Path) -> Shell:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "COMMAND"),
+        (["--quiet"], "COMMAND"),
         (["restore!"], "no such command"),
         (["restore"], "SNAPSHOT, TARGET"),
         (["keys", "--tries=3"], "no such option: --tries"),
@@ -94,7 +95,15 @@ def test_what_cannot_be_asked_so_is_told_in_a_line(
     shell: Shell, words: list[str], told: str
 ) -> None:
     """Two, what is wrong, and how to ask."""
-    assert any(told in line for line in shell.fails(2, "--quiet", *words).splitlines()[:1])
+    assert told in shell.fails(2, "--quiet", *words).splitlines()[0]
+
+
+def test_who_asks_for_nothing_is_shown_what_there_is(shell: Shell) -> None:
+    """The help, as an error."""
+    done = shell.run()
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == shell.told("--help")
 
 
 def test_a_vault_has_to_be_named(shell: Shell) -> None:
@@ -202,7 +211,6 @@ def test_an_empty_vault_is_no_error(shell: Shell) -> None:
         (["--passphrase-command", "no-such-command"], "(No such file or directory)"),
         (["--passphrase-command", "true"], "printed nothing"),
         (["--key-file", "wrong"], "1 passphrase slot"),
-        ([], "there is no terminal to ask for the passphrase"),
     ],
     ids=_words,
 )
@@ -214,6 +222,17 @@ def test_what_does_not_open_the_vault_is_told(shell: Shell, words: list[str], to
     shown = shell.fails(3, "snapshots", *words, env=NO_FILE)
 
     assert told in shown
+
+
+def test_standard_input_is_no_terminal(shell: Shell) -> None:
+    """A passphrase is read from it only where that is asked for."""
+    quietly = (sys.executable, "-m", "loopbackup")
+    typed = f"{PASSPHRASE}\n".encode()
+
+    told = shell.fails(3, "snapshots", env=NO_FILE, stdin=typed, command=quietly)
+
+    assert told.startswith("loopbackup: there is no terminal to ask for the passphrase")
+    assert told.count("\n") == 1
 
 
 def test_a_damaged_key_file_is_told(shell: Shell) -> None:

@@ -92,6 +92,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     ``command``.
     """
     parser = _build()
+    if not argv:
+        parser.print_help(sys.stderr)
+        sys.exit(USAGE)
     args, rest = parser.parse_known_args(argv, argparse.Namespace(**_DEFAULTS))
     if rest:
         unknown = [word.partition("=")[0] for word in rest if word.startswith("-")]
@@ -107,7 +110,6 @@ def _build() -> argparse.ArgumentParser:
     parser = _Parser(
         "loopbackup",
         usage="loopbackup COMMAND [OPTIONS]",
-        description=_ABOUT,
         epilog=_EPILOG,
         formatter_class=_formatter,
         allow_abbrev=False,
@@ -115,23 +117,24 @@ def _build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="say which version this is")
     _add_shared(parser, before=True)
     commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", prog="loopbackup"
+        metavar="COMMAND", dest="command", prog="loopbackup", required=True, help=argparse.SUPPRESS
     )
-    commands.required = True
+    listed = [_ABOUT, "", "commands:"]
 
     def add(name: str, arguments: str, told: str, *more: str) -> argparse.ArgumentParser:
         made = commands.add_parser(
             name,
             usage=f"loopbackup {name} {arguments}[OPTIONS]",
-            help=told,
             description="\n".join((f"{told[0].upper()}{told[1:]}.", *more)),
             formatter_class=_formatter,
             allow_abbrev=False,
         )
         assert isinstance(made, argparse.ArgumentParser)
+        listed.append(f"  {name:<11} {told}")
         return made
 
     _fill(add)
+    parser.description = "\n".join(listed)
     return parser
 
 
