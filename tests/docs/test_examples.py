@@ -1,8 +1,11 @@
-"""The Python examples of README.md and docs/ run as they stand."""
+"""The examples of README.md and docs/ run as they stand: Python, and what is typed in a shell."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +17,80 @@ ROOT = Path(__file__).parents[2]
 NO_RUN = re.compile(r"<!--\s*no-run:(?P<reason>.*?)-->\s*", re.DOTALL)
 
 
+MARK = "\x1e"
+"""Stands before what each command of a shell prints."""
+
+
 @frozen
 class Example:
-    """One fenced Python block; ``line`` is that of its first line of code."""
+    """One fenced block; ``line`` is that of its first line of code."""
 
     code: str
     line: int
+    language: str
 
 
 def _examples(markdown: str) -> list[Example]:
     found = []
     before = ""
     for token in MarkdownIt("commonmark").parse(markdown):
-        if token.type == "fence" and token.info.split()[:1] == ["python"]:
+        language = token.info.partition(" ")[0]
+        if token.type == "fence" and language in ("python", "console"):
             opted_out = NO_RUN.fullmatch(before)
             if opted_out and not opted_out["reason"].strip():
                 raise ValueError("no-run needs a reason")
             if not opted_out:
                 assert token.map is not None
-                found.append(Example(token.content, token.map[0] + 2))
+                found.append(Example(token.content, token.map[0] + 2, language))
         before = token.content if token.type == "html_block" else ""
     return found
 
 
 def _run(examples: list[Example], page: Path) -> dict[str, Any]:
-    """Run all examples of a page in one namespace; tracebacks name the page's lines."""
+    """
+    Run all examples of a page, those in Python in one namespace, those of a shell in one shell.
+
+    Tracebacks name the page's lines. The shell comes last, and sees what Python left.
+    """
     namespace: dict[str, Any] = {"__name__": "example"}
     for example in examples:
+        if example.language != "python":
+            continue
         padded = "\n" * (example.line - 1) + example.code
         exec(compile(padded, str(page), "exec"), namespace)
+    _run_shell([example for example in examples if example.language == "console"], page)
     return namespace
+
+
+def _run_shell(examples: list[Example], page: Path) -> None:
+    """Run what stands behind each ``$``, and hold what it prints against what follows there."""
+    commands: list[tuple[int, str]] = []
+    expected: list[str] = []
+    for example in examples:
+        for number, text in enumerate(example.code.splitlines(keepends=True), example.line):
+            if text.startswith("$ "):
+                commands.append((number, text[2:]))
+                expected.append("")
+            else:
+                expected[-1] += text
+    if not commands:
+        return
+    script = "".join(f"printf '\\x1e'\n{command}" for _, command in commands)
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    printed = done.stdout.split(MARK)[1:]
+    for (line, command), wanted, found in zip(commands, expected, printed, strict=False):
+        pattern = re.escape(wanted).replace(re.escape("..."), ".*")
+        assert re.fullmatch(pattern, found), f"{page.name}:{line}: {command}prints\n{found}"
+    assert len(printed) == len(commands), f"{page.name}:{commands[len(printed) - 1][0]}: it failed"
+    assert done.returncode == 0, f"{page.name}: the last command failed"
 
 
 def _pages_with_examples() -> list[Path]:
@@ -85,6 +132,29 @@ def test_failing_block_names_its_line_of_the_page() -> None:
     assert (Path(last.path).name, last.lineno + 1) == ("page.md", 5)
 
 
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ("$ x=1\n$ echo $x\n1\n$ echo 2 3 >&2\n2 ...\n", None),
+        ("$ true\n$ echo 1\n2\n", "page.md:5: echo 1"),
+        ("$ echo 1\n", "page.md:4: echo 1"),
+        ("$ true\n$ false\n$ true\n", "page.md:5: it failed"),
+        ("$ true\n$ false\n", "page.md: the last command failed"),
+    ],
+    ids=["right", "other-output", "more-output", "failure", "last-failure"],
+)
+def test_what_a_shell_prints_is_held_against_the_page(block: str, problem: str | None) -> None:
+    """What follows a command is all that it prints; dots stand for anything within a line."""
+    examples = _examples(f"# Title\n\n```console\n{block}```\n")
+
+    if problem is None:
+        _run(examples, Path("page.md"))
+        return
+    with pytest.raises(AssertionError) as caught:
+        _run(examples, Path("page.md"))
+    assert problem in str(caught.value)
+
+
 def test_block_opts_out_only_with_a_reason() -> None:
     """A reasoned comment right before a block excludes that block and no other."""
     block = "```python\n1 / 0\n```\n"
@@ -96,5 +166,5 @@ def test_block_opts_out_only_with_a_reason() -> None:
 
 
 def test_other_languages_are_left_alone() -> None:
-    """Only blocks marked as Python are examples."""
+    """Only blocks marked as Python or as a shell's are examples."""
     assert _examples("```sh\nmake test\n```\n\n```\nplain\n```\n") == []

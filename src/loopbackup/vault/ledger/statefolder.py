@@ -40,7 +40,9 @@ class StateFolder:
             _make_durable(path)
         except OSError as exc:
             raise InputError(
-                f"the state directory cannot be made, {_ADVICE}", path=str(path)
+                f"the state directory cannot be made, {_ADVICE}",
+                kind="no_state_dir",
+                path=str(path),
             ) from exc
 
     def read(self, name: str) -> bytes | None:
@@ -58,6 +60,7 @@ class StateFolder:
             reason = os.strerror(exc.errno or 0)
             raise InputError(
                 f"a file in the state directory cannot be read ({reason}), {_ADVICE}",
+                kind="state_unreadable",
                 path=str(self.path / name),
             ) from exc
 

@@ -318,12 +318,15 @@ class _Run:
             if self._stopped:
                 break
             answer = self._answer(target, domain, node)
-            if answer == "repair":
-                self._without_content(target.repair, node, made=0)
-            elif answer != "skip" and node.kind not in (FILE, ITEM):
-                self._without_content(target.make, node, made=1)
-            elif answer != "skip":
+            if answer not in ("skip", "repair") and node.kind in (FILE, ITEM):
                 self._batch.add(domain, node)
+            else:
+                if answer == "repair":
+                    self._without_content(target.repair, node, made=0)
+                elif answer != "skip":
+                    self._without_content(target.make, node, made=1)
+                # Those with content are told when it is written.
+                self.reporter.advance(files=1)
             if self._batch.is_full:
                 self._send(target)
         self._send(target)

@@ -111,6 +111,7 @@ def translate(error: BaseException, host: str) -> BaseException:
     if isinstance(
         error,
         botocore.HTTPClientError
+        | botocore.ConnectionError
         | botocore.IncompleteReadError
         | asyncio.CancelledError
         | ConnectionError
