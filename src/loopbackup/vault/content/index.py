@@ -181,7 +181,9 @@ class Index:
         """Forget the places of domains that were erased."""
         with self._lock:
             for domain_id in self._tables.keys() & set(domains):
-                self._held -= self._tables.pop(domain_id).held_bytes
+                table = self._tables.pop(domain_id)
+                self._held -= table.held_bytes
+                table.places.close()
             self._last = None
 
     def domain_ids(self, state: IndexState) -> Iterator[bytes]:

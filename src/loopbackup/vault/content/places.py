@@ -36,6 +36,7 @@ _SIZES: Final = (1 << _SIZE_BITS) - 1
 _KIND_BITS: Final = 4
 # A part's: 1, number of the blob beside 31, start 32, length 32, zeros 8.
 _PART: Final = 1 << 103
+_PLACE_HEAD: Final = struct.Struct(">I")
 _PART_HEAD: Final = 1 << 31
 _PART_PAD: Final = 8
 _BESIDE: Final = struct.Struct("<32sIQIIBB")
@@ -51,7 +52,7 @@ class PlaceTable:
         memory_bytes: More records than fit into so much lie in a scratch file.
     """
 
-    __slots__ = ("_beside", "_firsts", "_next", "_records", "_sources")
+    __slots__ = ("_beside", "_firsts", "_last", "_next", "_records", "_sources")
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._records = RecordTable(_RECORD_BYTES, memory_bytes)
@@ -60,6 +61,8 @@ class PlaceTable:
         self._firsts: list[int] = []
         self._sources: list[tuple[PackRefs, int]] = []
         self._next = 0
+        self._last = (-1, b"")
+        """The pack that was asked for last: number and name."""
 
     def __len__(self) -> int:
         """Give how many places are held; a chunk may have several."""
@@ -162,19 +165,26 @@ class PlaceTable:
 
     def first_pack(self, chunk_id: bytes) -> bytes | None:
         """Give the short name of the pack of the first of :meth:`find`, or None, for less."""
-        record = self._records.first(chunk_id)
-        return None if record is None else self._pack_of(record)
+        return self._pack_of(self._records.first(chunk_id))
 
     def first_packs(self, chunk_ids: Sequence[bytes]) -> list[bytes | None]:
-        """Give :meth:`first_pack` of many chunks, going through the table once."""
-        found = self._records.firsts(chunk_ids)
-        return [None if record is None else self._pack_of(record) for record in found]
+        """Give :meth:`first_pack` of many chunks; a scratch file is gone through once."""
+        return list(map(self._pack_of, self._records.firsts(chunk_ids)))
 
-    def _pack_of(self, record: bytes) -> bytes:
-        head = int.from_bytes(record[_ID : _ID + 4], "big")
-        if head < _PART_HEAD:
-            return self._source(head >> (31 - _PACK_BITS))[0]
-        return self._source(self._blob_beside(head & ~_PART_HEAD)[1])[0]
+    def _pack_of(self, record: bytes | None) -> bytes | None:
+        if record is None:
+            return None
+        number: int = _PLACE_HEAD.unpack_from(record, _ID)[0]
+        if number < _PART_HEAD:
+            number >>= 31 - _PACK_BITS
+        else:
+            number = self._blob_beside(number & ~_PART_HEAD)[1]
+        # Who asks for many chunks asks for many of one pack.
+        known, name = self._last
+        if number != known:
+            name = self._source(number)[0]
+            self._last = (number, name)
+        return name
 
     def _decode(self, record: bytes) -> Place:
         place = int.from_bytes(record[_ID:], "big")

@@ -10,6 +10,7 @@ its share of memory; a few later records lie beside it, in order of arrival.
 from __future__ import annotations
 
 import mmap
+import struct
 import threading
 from array import array
 from bisect import bisect_left
@@ -20,13 +21,14 @@ from .scratch import TAG_BYTES, ScratchFile
 
 __all__ = ["RecordTable"]
 
+_HEAD: Final = struct.Struct(">I")
 _HEAD_BITS: Final = 32
 _MAX_BITS: Final = 16
 """Parts are told apart by at most the first two bytes of an id."""
 PART_ROWS: Final = 16_384
 """A part with more is split in two."""
-_BUCKET_ROWS: Final = 64
-_MAX_BUCKET_BITS: Final = 8
+_BUCKET_ROWS: Final = 16
+_MAX_BUCKET_BITS: Final = 10
 TAIL_ROWS: Final = 64
 """So many records of a part may lie beside it, to be searched one by one."""
 SPILL_ROWS: Final = 64
@@ -44,7 +46,7 @@ class _Part:
     """The records whose ids begin with the same bits."""
 
     __slots__ = (
-        *("at", "bits", "data", "file", "fresh", "mask", "settled"),
+        *("at", "bits", "data", "file", "fresh", "mask", "plain", "settled"),
         *("shift", "spill", "spilled", "starts", "tail"),
     )
 
@@ -69,6 +71,8 @@ class _Part:
         """Those that came last."""
         self.settled = True
         """Whether all are where they are looked for: in buckets and tail."""
+        self.plain = True
+        """Whether all are in ``data``."""
 
     def bucket(self, number: int, width: int) -> bytes:
         """Give the records of a bucket."""
@@ -90,7 +94,7 @@ class _Part:
     def join(self) -> None:
         """Put what came last where it is looked for."""
         self.tail += b"".join(self.fresh)
-        self.fresh, self.settled = [], True
+        self.fresh, self.settled, self.plain = [], True, False
 
     @property
     def memory_bytes(self) -> int:
@@ -117,15 +121,13 @@ class RecordTable:
     Args:
         width: Bytes of a record, id included.
         memory_bytes: If there are more, :meth:`settle` moves all of them to a
-            scratch file; what stays in memory are 0.2 bytes a record and what
-            lies beside the parts.
+            scratch file; what stays in memory are half a byte a record and
+            what lies beside the parts.
 
-    Cost: a look-up searches 3 KiB; from a file, it reads and opens them.
+    Cost: a look-up searches some 12 records; from a file, it reads and opens them.
     """
 
-    __slots__ = (
-        *("_bits", "_count", "_file", "_fresh", "_limit", "_lock", "_parts", "_shift", "_width"),
-    )
+    __slots__ = (*("_count", "_directory", "_file", "_fresh", "_limit", "_lock", "_width"),)
 
     def __init__(self, width: int, memory_bytes: int) -> None:
         self._width = width
@@ -135,9 +137,12 @@ class RecordTable:
         self._clear()
 
     def _clear(self) -> None:
-        self._parts = [_Part(0)]
-        """By the first bits of an id; a part stands there once for each value that it covers."""
-        self._bits, self._shift = 0, _HEAD_BITS
+        # Both change at once.
+        self._directory = (_HEAD_BITS, [_Part(0)])
+        """
+        How far to shift the first 32 bits of an id, and parts by what is left of it:
+        each once for every value that it covers.
+        """
         self._count = 0
         self._fresh = 0
 
@@ -150,7 +155,7 @@ class RecordTable:
         """Memory of all records and of what finds them."""
         with self._lock:
             held = sum(part.memory_bytes for part in self._distinct())
-            return held + self._parts.__sizeof__()
+            return held + self._directory[1].__sizeof__()
 
     @property
     def mapped_bytes(self) -> int:
@@ -176,56 +181,46 @@ class RecordTable:
     def matching(self, key: bytes) -> list[bytes]:
         """Give all records of an id; DamagedData if the scratch file was altered."""
         with self._lock:
-            head = int.from_bytes(key[:4], "big")
+            head: int = _HEAD.unpack_from(key)[0]
             part = self._settled(head)
             records = part.bucket(head >> part.shift & part.mask, self._width)
             return [*_matches(records, key, self._width), *_matches(part.tail, key, self._width)]
 
     def first(self, key: bytes) -> bytes | None:
         """Give the first of :meth:`matching`, or None."""
-        with self._lock:
-            return self._first(key)
-
-    def firsts(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """
-        Give :meth:`first` of many ids.
-
-        They are looked up in ascending order, so that memory or a file is
-        gone through once from its beginning to its end.
-        """
-        found: list[bytes | None] = [None] * len(keys)
-        with self._lock:
-            for number in sorted(range(len(keys)), key=keys.__getitem__):
-                found[number] = self._first(keys[number])
-        return found
-
-    def _first(self, key: bytes) -> bytes | None:
-        # All that is looked up comes through here: one call less is a tenth of its time.
-        head = int.from_bytes(key[:4], "big")
-        part = self._parts[head >> self._shift]
-        if not part.settled:
-            part = self._settled(head)
-        width = self._width
-        if part.file is None:
-            number = head >> part.shift & part.mask
-            first, last = part.starts[number : number + 2]
-            records = part.data[width * first : width * last]
-        else:
-            records = part.bucket(head >> part.shift & part.mask, width)
-        at = records.find(key)
-        if at >= 0:
+        # Nearly all look-ups end here. What lies in memory is never changed, only replaced,
+        # so it is read without the lock, by one call and not by three.
+        shift, parts = self._directory
+        head: int = _HEAD.unpack_from(key)[0]
+        part = parts[head >> shift]
+        if part.plain:
+            number, starts, width = head >> part.shift & part.mask, part.starts, self._width
+            records = part.data[starts[number] * width : starts[number + 1] * width]
+            at = records.find(key)
+            if at < 0:
+                return None
             if at % width == 0:
                 return records[at : at + width]
-            return next(_matches(records, key, width), None)
-        return next(_matches(part.tail, key, width), None) if part.tail else None
+        return next(iter(self.matching(key)), None)
+
+    def firsts(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Give :meth:`first` of many ids; a file is gone through once, in its order."""
+        if self._file is None:
+            return list(map(self.first, keys))
+        found: list[bytes | None] = [None] * len(keys)
+        for number in sorted(range(len(keys)), key=keys.__getitem__):
+            found[number] = self.first(keys[number])
+        return found
 
     def _settled(self, head: int) -> _Part:
         """Give the part of an id, whatever has been added to it."""
-        part = self._parts[head >> self._shift]
+        shift, parts = self._directory
+        part = parts[head >> shift]
         if part.spilled:
             self._pour(part)
             return self._settled(head)
-        part.join()
+        if not part.settled:
+            part.join()
         return part
 
     # ---- adding
@@ -235,8 +230,7 @@ class RecordTable:
         with self._lock:
             if self._count == 0:
                 bits = min((min(count, _MAX_EXPECTED) // PART_ROWS).bit_length(), _MAX_BITS)
-                self._bits, self._shift = bits, _HEAD_BITS - bits
-                self._parts = [_Part(bits) for _ in range(1 << bits)]
+                self._directory = (_HEAD_BITS - bits, [_Part(bits) for _ in range(1 << bits)])
 
     def extend(self, records: Iterable[bytes]) -> None:
         """
@@ -247,20 +241,20 @@ class RecordTable:
                 there still, but some of *records* may be.
         """
         with self._lock:
-            parts, shift, count = self._parts, _MAX_BITS - self._bits, 0
+            (shift, parts), count = self._directory, 0
             for record in records:
-                parts[(record[0] << 8 | record[1]) >> shift].fresh.append(record)
+                parts[_HEAD.unpack_from(record)[0] >> shift].fresh.append(record)
                 count += 1
             self._count += count
             self._fresh += count
             grown = [part for part in self._distinct() if part.fresh]
             for part in grown:
-                part.settled = False
+                part.settled = part.plain = False
             for part in grown:
                 # Each record is moved some three times in all.
                 if not part.spilled and len(part.fresh) > max(PART_ROWS, part.starts[-1]) // 2:
                     self._pour(part)
-            if self._fresh > max(SPILL_ROWS * len(self._parts), _MIN_SPILL_ROWS):
+            if self._fresh > max(SPILL_ROWS * len(parts), _MIN_SPILL_ROWS):
                 self._spill()
 
     def settle(self) -> None:
@@ -293,7 +287,7 @@ class RecordTable:
 
     def _distinct(self) -> Iterator[_Part]:
         last = None
-        for part in self._parts:
+        for part in self._directory[1]:
             if part is not last:
                 last = part
                 yield part
@@ -313,21 +307,21 @@ class RecordTable:
     def _pour(self, part: _Part) -> None:
         """Sort all records of a part, and split it where it has grown too large."""
         rows = sorted(part.rows(self._width))
-        first = self._parts.index(part) >> (self._bits - part.bits)
+        shift, parts = self._directory
+        first = parts.index(part) >> (_HEAD_BITS - shift - part.bits)
         # Nothing is replaced before all is written.
         made = [
             (self._made(share, prefix, bits), prefix)
             for share, prefix, bits in _shares(rows, first, part.bits)
         ]
         self._fresh -= len(part.fresh)
-        deepest = max(new.bits for new, _ in made)
-        if deepest > self._bits:
-            slots = 1 << (deepest - self._bits)
-            self._parts = [old for old in self._parts for _ in range(slots)]
-            self._bits, self._shift = deepest, _HEAD_BITS - deepest
+        deeper = max(new.bits for new, _ in made) - (_HEAD_BITS - shift)
+        if deeper > 0:
+            shift, parts = shift - deeper, [old for old in parts for _ in range(1 << deeper)]
+            self._directory = (shift, parts)
         for new, prefix in made:
-            slots = 1 << (self._bits - new.bits)
-            self._parts[prefix * slots : (prefix + 1) * slots] = [new] * slots
+            slots = 1 << (_HEAD_BITS - shift - new.bits)
+            parts[prefix * slots : (prefix + 1) * slots] = [new] * slots
 
     def _made(self, rows: list[bytes], prefix: int, bits: int) -> _Part:
         buckets = min((len(rows) // _BUCKET_ROWS).bit_length(), _MAX_BUCKET_BITS)
@@ -341,7 +335,7 @@ class RecordTable:
         if self._file is None:
             part.data = _exact(b"".join(rows))
         else:
-            part.file = self._file
+            part.file, part.plain = self._file, False
             pieces = zip((0, *bounds), (*bounds, len(rows)), strict=True)
             part.at = self._file.put([b"".join(rows[start:end]) for start, end in pieces])
         return part

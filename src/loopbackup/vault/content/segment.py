@@ -37,7 +37,7 @@ __all__ = [
 
 FRONT_READ: Final = 256 << 10
 READ_AHEAD: Final = 1 << 20
-BLOCK_BYTES: Final = 16 << 20
+BLOCK_BYTES: Final = 4 << 20
 """About what a block of an index object holds; nothing may seal 2 GiB at once."""
 
 
@@ -329,7 +329,7 @@ def build_index(
 
     Args:
         contents: For each domain (pack, generation, plain block of that
-            pack). Each generation gets a block, or several of about 16 MiB.
+            pack). Each generation gets a block, or several of about 4 MiB.
     """
     salt = os.urandom(16)
     packs: dict[bytes, int] = {}
