@@ -341,9 +341,10 @@ class Vault:
             ends = [front + int.from_bytes(end, "little") for end in cut(ends, 8)]
             encrypted = [data[start:end] for start, end in itertools.pairwise([front, *ends])]
             blocks = [*zip(cut(domains, 16), map(u32, cut(numbers, 4)), encrypted, strict=True)]
-        for domain_id, generation, block in blocks:
-            if domain_id in self.domains:  # All else is erased.
-                self._read_block((domain_id, generation), block, salt, packs)
+        for owner, same in itertools.groupby(blocks, lambda block: tuple(block[:2])):
+            for number, (*_, block) in enumerate(same if owner[0] in self.domains else ()):
+                bound = (int.from_bytes(salt, "little") + number) % 2**128
+                self._read_block(owner, block, bound.to_bytes(16, "little"), packs)
 
     def _decrypt(self, use: str, owner: tuple[bytes, int], data: bytes, described: bytes) -> bytes:
         domain_id, generation = owner

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -205,7 +207,7 @@ def test_lost_index_object_and_a_lost_pack_cost_that_packs_chunks(session: Sessi
 
 def test_memory_of_the_index_is_bounded(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Domains that were not asked for lately are dropped, and found again."""
-    monkeypatch.setattr(module, "MAX_ENTRIES_HELD", 30)
+    monkeypatch.setattr(module, "MAX_HELD_BYTES", 4096)
     subjects = [(f"user-{number}",) for number in range(12)]
     made = ensure_domains(session.store, session.log, session.keyring, subjects)
     for domain in made.values():
@@ -214,9 +216,72 @@ def test_memory_of_the_index_is_bounded(session: Session, monkeypatch: pytest.Mo
     for domain in [*made.values(), *made.values()]:
         assert pack_of(session.index, session, domain, b"3" * 100) is not None
 
-    assert len(session.index._tables) <= 4
-    held = sum(len(table.places) for table in session.index._tables.values())
-    assert session.index._held == held <= 40
+    assert 1 < len(session.index._tables) < 6
+    held = sum(table.places.memory_bytes for table in session.index._tables.values())
+    assert session.index._held == held <= 4096
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20], ids=["disk", "memory"])
+def test_many_chunks_are_looked_up_at_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    """As one by one: of several segments, condemned and distrusted packs, and unknown ones."""
+    monkeypatch.setattr(module, "MEMORY_BYTES", memory_bytes)
+    domain, index = session.keyring.none, fresh(session)
+    data = [b"%d" % number * 1000 for number in range(60)]
+    ids = [domain.chunk_id(one) for one in data] + [os.urandom(32) for _ in range(20)]
+    for first in range(0, 60, 15):
+        put(session, domain, *data[first : first + 15])
+        index.find_packs(domain, ids, session.log.state)
+    again, lost = put(session, domain, *data[:5]), put(session, domain, *data[50:])
+    gone = index.find_packs(domain, ids[:1], session.log.state)[0]
+    assert gone is not None
+    assert gone != again.packs[0].name
+    prune(session, condemned=gone)
+    index.distrust(lost.packs[0].name)
+
+    found = index.find_packs(domain, ids, session.log.state)
+
+    assert found == [index.find_pack(domain, i, session.log.state) for i in ids]
+    assert found[:5] == [again.packs[0].name] * 5
+    assert [n for n, pack in enumerate(found) if pack is None] == [*range(5, 15), *range(60, 80)]
+    assert (index._tables[domain.id].places.file_bytes > 0) == (memory_bytes == 0)
+    index.close()
+    assert index._tables == {}
+
+
+def test_closed_vault_leaves_no_scratch_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever closes a vault has the room back at once."""
+    monkeypatch.setattr(module, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    vault = lb.testing.memory_vault()
+    session = vault._session
+    put(session, session.keyring.none, *(b"%d" % number * 1000 for number in range(30)))
+    assert pack_of(session.index, session, session.keyring.none, b"7" * 1000) is not None
+    (table,) = session.index._tables.values()
+    assert table.places.file_bytes > 0
+
+    vault.close()
+
+    assert table.places.file_bytes == 0
+
+
+def test_scratch_file_that_cannot_be_written_fails_the_look_up_alone(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clear error; with room, the next one finds everything."""
+    monkeypatch.setattr(module, "MEMORY_BYTES", 0)
+    domain = session.keyring.none
+    put(session, domain, b"x" * 2000)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
+
+    with pytest.raises(StoreError, match="temporary folder"):
+        pack_of(session.index, session, domain, b"x" * 2000)
+    monkeypatch.undo()
+
+    assert pack_of(session.index, session, domain, b"x" * 2000) is not None
 
 
 def test_a_reading_that_fails_half_way_adds_nothing_twice(session: Session) -> None:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopbackup.errors import DamagedData, NewerFormat
+from loopbackup.vault.content import segment
+from loopbackup.vault.content.refs import PackRefs
 from loopbackup.vault.content.segment import SegmentReader, build_index, places_of
 from loopbackup.vault.format import names
 from loopbackup.vault.format import pack as fmt
@@ -90,7 +92,7 @@ def test_empty_index_is_an_index() -> None:
     """Nothing in it, nothing found."""
     reader = load(build_index(SECRET, VAULT, {})[1])
 
-    assert (list(reader.domains()), reader.packs, reader.size) == ([], [], 0)
+    assert (list(reader.domains()), list(reader.packs), reader.size) == ([], [], 0)
 
 
 def test_front_of_another_object_is_not_believed() -> None:
@@ -212,3 +214,58 @@ def test_altered_index_is_damage_or_gives_the_same_rows(data: st.DataObject) -> 
     except (DamagedData, NewerFormat):
         return
     assert found == expected
+
+
+def long_index(monkeypatch: pytest.MonkeyPatch) -> tuple[Domain, bytes, bytes, list[BlobRow]]:
+    """Make an index object with several blocks of one domain and generation: front hash, bytes."""
+    monkeypatch.setattr(segment, "BLOCK_BYTES", 300)
+    domain = make_domain("user-42", generations=2)
+    rows = [row(number) for number in range(24)]
+    contents = [
+        (
+            pack_front(b"%032d" % at, 0),
+            1 + at // 12,
+            fmt.encode_block(rows[at : at + 2], [b"", b""]),
+        )
+        for at in range(0, 24, 2)
+    ]
+    front, data = build_index(SECRET, VAULT, {domain: contents})
+    return domain, front.hash, data, rows
+
+
+def test_long_block_is_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to hold more than one of them to read a domain."""
+    domain, front, data, rows = long_index(monkeypatch)
+
+    reader = load(data, front)
+
+    blocks = list(reader.plain_blocks(domain))
+    assert [generation for _, generation, _ in blocks] == [1, 1, 1, 2, 2, 2]
+    assert max(len(plain) for *_, plain in blocks) <= 300
+    assert [blob.id for blob, _ in reader.rows(domain)] == [made.id for made in rows]
+    assert reader.block_bytes(domain.id) == reader.size
+    assert reader.block_bytes(make_domain("nobody").id) == 0
+
+
+def test_block_in_the_place_of_its_neighbour_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a store could leave out one of a domain's blocks and give another one twice."""
+    domain, front, data, _ = long_index(monkeypatch)
+    size = load(data).size // 6
+    start = len(data) - 6 * size
+    twice = data[: start + size] + data[start : start + size] + data[start + 2 * size :]
+
+    with pytest.raises(DamagedData):
+        list(load(twice, front).rows(domain))
+
+
+def test_fronts_are_made_when_asked_for() -> None:
+    """A list of packs is what it was read as, and gives what it was made of."""
+    packs = [pack_front(b"%032d" % number, number) for number in range(5)]
+    refs = PackRefs.of(packs)
+
+    assert list(refs) == packs
+    assert [refs[number] for number in range(5)] == packs
+    assert (refs[-1], list(refs[1:3]), len(refs)) == (packs[-1], packs[1:3], 5)
+    assert [refs.name(number) for number in range(5)] == [pack.name for pack in packs]
+    with pytest.raises(IndexError):
+        refs[5]

@@ -17,15 +17,16 @@ from attrs import frozen
 
 from ...errors import DamagedData, NewerFormat, NotFoundError
 from ...logs import get_logger
+from ..format.pack import ROW
 from ..keys.domains import Domain
 from ..ledger.values import Front
 from ..store.seam import StoreSeam
-from .places import PlaceTable
+from .places import MEMORY_BYTES, PlaceTable
 from .segment import Place, SegmentReader
 
 __all__ = ["Index", "IndexState"]
 
-MAX_ENTRIES_HELD: Final = 4_000_000
+MAX_HELD_BYTES: Final = MEMORY_BYTES * 3 // 2
 MAX_TABLES_HELD: Final = 16_384
 
 
@@ -74,15 +75,18 @@ class _Table:
     places: PlaceTable
     added: set[bytes]
     """Short names of the segments whose rows are in ``places``."""
+    held_bytes: int
+    """Memory that it takes."""
 
 
 class Index:
     """
     All live segments of a vault. Thread-safe.
 
-    Memory: 48 bytes a chunk of the domains in use, and an eighth for growing;
-    the least recently used domains are dropped beyond four million chunks or
-    16,384 domains.
+    Memory: 47 bytes a chunk of the domains in use, the names of its pack
+    included, and 54 a bundle. The chunks of a domain beyond 256 MiB lie in a
+    sealed temporary file; the least recently used domains are dropped beyond
+    384 MiB in all, or 16,384 domains.
     """
 
     def __init__(
@@ -158,16 +162,28 @@ class Index:
             if lost:
                 for short in lost:
                     del self._segments[short]
-                self._tables.clear()
-                self._last = None
-                self._held = 0
+                self._drop_all()
+
+    def close(self) -> None:
+        """Forget everything, and free the room of temporary files."""
+        with self._lock:
+            for table in self._tables.values():
+                table.places.close()
+            self._segments.clear()
+            self._drop_all()
+
+    def _drop_all(self) -> None:
+        self._tables.clear()
+        self._last = None
+        self._held = 0
 
     def drop(self, domains: Iterable[bytes]) -> None:
         """Forget the places of domains that were erased."""
         with self._lock:
             for domain_id in self._tables.keys() & set(domains):
                 table = self._tables.pop(domain_id)
-                self._held -= len(table.places)
+                self._held -= table.held_bytes
+                table.places.close()
             self._last = None
 
     def domain_ids(self, state: IndexState) -> Iterator[bytes]:
@@ -192,38 +208,37 @@ class Index:
             self._tables.move_to_end(domain.id)
             self._last = table
             while len(self._tables) > 1 and (
-                self._held > MAX_ENTRIES_HELD or len(self._tables) > MAX_TABLES_HELD
+                self._held > MAX_HELD_BYTES or len(self._tables) > MAX_TABLES_HELD
             ):
                 _, old = self._tables.popitem(last=False)
-                self._held -= len(old.places)
+                self._held -= old.held_bytes
             return table
 
     def _fill(self, domain: Domain, state: IndexState, old: _Table | None) -> _Table:
         """Load what is new; everything where a segment is gone."""
-        live = {segment.name for segment in state.segments}
-        if old is None or not old.added <= live:
-            self._held -= len(old.places) if old is not None else 0
-            old = _Table(domain.id, (), PlaceTable(), set())
-            self._tables[domain.id] = old
-        for reader in self.segments(state):
-            # What a reading that failed half-way has added is not added again.
-            if reader.short not in old.added:
-                before = len(old.places)
-                self._add(old, reader, domain)
-                old.added.add(reader.short)
-                self._held += len(old.places) - before
-        return _Table(domain.id, state.segments, old.places, old.added)
-
-    def _add(self, table: _Table, reader: SegmentReader, domain: Domain) -> None:
-        try:
-            rows = list(reader.rows(domain))
-        except (NotFoundError, DamagedData):
-            if reader.short[:1] == b"p" or reader.rebuilt:
-                raise
-            reader = self._segments[reader.short] = self._rebuild(reader.short)
-            rows = list(reader.rows(domain))
-        for blob, members in rows:
-            table.places.add(blob, members)
+        if old is not None and not old.added <= {segment.name for segment in state.segments}:
+            old = None
+        # What fails half-way is not gone on with: a part of it would be there twice.
+        known = self._tables.pop(domain.id, None)
+        self._held -= known.held_bytes if known is not None else 0
+        places = old.places if old is not None else PlaceTable(MEMORY_BYTES)
+        added = old.added if old is not None else set()
+        new = [reader for reader in self.segments(state) if reader.short not in added]
+        places.expect(sum(reader.block_bytes(domain.id) for reader in new) // ROW.size)
+        for reader in new:
+            try:
+                for base, generation, plain in reader.plain_blocks(domain):
+                    places.add(reader.packs, base, generation, plain)
+            except (NotFoundError, DamagedData):
+                if reader.short[:1] == b"p" or reader.rebuilt:
+                    raise
+                self._segments[reader.short] = self._rebuild(reader.short)
+                return self._fill(domain, state, None)
+        places.settle()
+        added = added | {reader.short for reader in new}
+        table = _Table(domain.id, state.segments, places, added, places.memory_bytes)
+        self._held += table.held_bytes
+        return table
 
     def find(self, domain: Domain, chunk_id: bytes, state: IndexState) -> Place | None:
         """Give a place of a chunk that a new snapshot may rely on."""
@@ -239,6 +254,16 @@ class Index:
             return pack
         place = self.find(domain, chunk_id, state)
         return None if place is None else place.blob.pack
+
+    def find_packs(
+        self, domain: Domain, chunk_ids: Sequence[bytes], state: IndexState
+    ) -> list[bytes | None]:
+        """Give :meth:`find_pack` of many chunks, going through the domain once."""
+        packs = self._table(domain, state).places.first_packs(chunk_ids)
+        return [
+            pack if pack is None or self._good(pack, state) else self.find_pack(domain, i, state)
+            for i, pack in zip(chunk_ids, packs, strict=True)
+        ]
 
     def _good(self, pack: bytes, state: IndexState) -> bool:
         return pack not in state.condemned and not self.distrusts(pack, state)

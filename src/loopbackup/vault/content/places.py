@@ -1,154 +1,214 @@
 """
-A compact table of where chunks lie: 48 bytes a chunk, found in about a microsecond.
+A compact table of where chunks lie: at most 48 bytes a chunk, found in microseconds.
 
-Records of one width lie in buckets by the first bits of the chunk id, which is
-a keyed hash and so spreads evenly. A bucket is searched as bytes: there is
-nothing to sort, and adding a segment moves nothing.
+A record is the whole chunk id and thirteen bytes that say which pack and where
+in it, or which part of which bundle. Bundles, and the few blobs whose numbers
+do not fit into thirteen bytes, have records of their own beside.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
-from .segment import Blob, Place, places_of
+from ...errors import DamagedData
+from ..format.pack import MEMBER, BlobRow
+from .records import RecordTable
+from .refs import PackRefs
+from .segment import Blob, Place, rows_of
 
-__all__ = ["PlaceTable"]
+__all__ = ["MEMORY_BYTES", "PlaceTable"]
 
-_RECORD: Final = struct.Struct("<32sIIII")
-"""A blob: id, pack, offset, stored length, plain length. A part: id, bundle, start, length, 0."""
+MEMORY_BYTES: Final = 256 << 20
+"""Records beyond so much lie in a scratch file."""
+
 _ID: Final = 32
-_NUMBER: Final = struct.Struct("<I")
-_PART: Final = 1 << 31
-"""Set where the number is that of a bundle, not of a pack."""
-_SHIFT: Final = 28
-"""No pack is longer than 2**28 bytes, so codec and kind fit above the lengths."""
-_MASK: Final = (1 << _SHIFT) - 1
-_ROWS_A_BUCKET: Final = 128
-_MAX_BITS: Final = 16
-_BITS_A_STEP: Final = 4
+_PLACE_BYTES: Final = 13
+_RECORD_BYTES: Final = _ID + _PLACE_BYTES
+# A blob's place, from the high bits: 0, pack 27, offset 26, stored 23, plain 23, codec 1, kind 3.
+_PACK_BITS: Final = 27
+_OFFSET_BITS: Final = 26
+_SIZE_BITS: Final = 23
+_SIZES: Final = (1 << _SIZE_BITS) - 1
+_KIND_BITS: Final = 4
+# A part's: 1, number of the blob beside 31, start 32, length 32, zeros 8.
+_PART: Final = 1 << 103
+_PLACE_HEAD: Final = struct.Struct(">I")
+_PART_HEAD: Final = 1 << 31
+_PART_PAD: Final = 8
+_BESIDE: Final = struct.Struct("<32sIQIIBB")
+"""A blob beside the table: id, pack, offset, stored, plain, codec, kind."""
+_BATCH: Final = 4096
 
 
 class PlaceTable:
     """
-    The places of one domain's chunks, in the order in which they were added.
+    The places of one domain's chunks. Thread-safe.
 
-    May be read from many threads while one adds.
+    Args:
+        memory_bytes: More records than fit into so much lie in a scratch file.
     """
 
-    __slots__ = ("_buckets", "_bundles", "_count", "_full", "_numbers", "_packs")
+    __slots__ = ("_beside", "_firsts", "_last", "_next", "_records", "_sources")
 
-    def __init__(self) -> None:
-        # Both change at once where the table grows.
-        self._buckets: tuple[int, list[bytearray]] = (_MAX_BITS, [bytearray()])
-        self._full = _ROWS_A_BUCKET
-        self._bundles = bytearray()
-        self._packs: list[tuple[bytes, int]] = []
-        self._numbers: dict[tuple[bytes, int], int] = {}
-        self._count = 0
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._records = RecordTable(_RECORD_BYTES, memory_bytes)
+        self._beside = bytearray()
+        # Packs are numbered through: a segment's, once for each generation that it has.
+        self._firsts: list[int] = []
+        self._sources: list[tuple[PackRefs, int]] = []
+        self._next = 0
+        self._last = (-1, b"")
+        """The pack that was asked for last: number and name."""
 
     def __len__(self) -> int:
         """Give how many places are held; a chunk may have several."""
-        return self._count
+        return len(self._records)
 
     @property
-    def size_bytes(self) -> int:
-        """Memory of the records, with the spare room of their buckets."""
-        return self._bundles.__sizeof__() + sum(b.__sizeof__() for b in self._buckets[1])
+    def memory_bytes(self) -> int:
+        """Memory of all that it holds, but for the names of packs, which segments hold."""
+        return self._records.memory_bytes + self._beside.__sizeof__()
 
-    def add(self, blob: Blob, members: bytes) -> None:
+    @property
+    def mapped_bytes(self) -> int:
+        """What of it is mapped."""
+        return self._records.mapped_bytes
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of its scratch file."""
+        return self._records.file_bytes
+
+    def close(self) -> None:
+        """Free memory and the scratch file; nothing is found any more."""
+        self._records.close()
+        self._beside = bytearray()
+
+    # ---- adding
+
+    def expect(self, count: int) -> None:
+        """Make an empty table ready for so many chunks."""
+        self._records.expect(count)
+
+    def add(self, packs: PackRefs, base: int, generation: int, plain: bytes) -> None:
         """
-        Add the chunks of a blob.
+        Add the chunks of an opened index block; call :meth:`settle` after the last block.
+
+        Args:
+            packs: Of the segment.
+            base: Number of the block's first pack among them.
 
         Raises:
-            DamagedData: The members do not fill the bundle.
+            DamagedData: The block does not fit itself, or names a pack that is
+                not there. Some of it may have been added.
+            StoreError: The scratch file cannot be written.
         """
-        if not members:
-            self._bucket(blob.id).extend(self._encode(blob))
-            self._count += 1
-            if self._count > self._full:
-                self._grow()
-            return
-        parts = list(places_of(blob, members))
-        number = _PART | len(self._bundles) // _RECORD.size
-        self._bundles += self._encode(blob)
-        for chunk_id, place in parts:
-            record = _RECORD.pack(chunk_id, number, place.start, place.length, 0)
-            self._bucket(chunk_id).extend(record)
-        self._count += len(parts)
-        if self._count > self._full:
-            self._grow()
+        if not self._sources or self._sources[-1] != (packs, generation):
+            self._firsts.append(self._next)
+            self._sources.append((packs, generation))
+            self._next += len(packs)
+        records = self._encoded(packs, base, plain)
+        while batch := list(islice(records, _BATCH)):
+            self._records.extend(batch)
 
-    def _grow(self) -> None:
-        """Spread the records over more buckets; each is moved a few times in all."""
-        shift, old = self._buckets
-        if not shift:
-            return
-        shift -= _BITS_A_STEP
-        new = [bytearray() for _ in range(len(old) << _BITS_A_STEP)]
-        for bucket in old:
-            for at in range(0, len(bucket), _RECORD.size):
-                number = (bucket[at] << 8 | bucket[at + 1]) >> shift
-                new[number] += bucket[at : at + _RECORD.size]
-        self._buckets = (shift, new)
-        self._full = _ROWS_A_BUCKET * len(new)
+    def settle(self) -> None:
+        """Sort in what was added; StoreError where the scratch file cannot be written."""
+        self._records.settle()
+
+    def _encoded(self, packs: PackRefs, base: int, plain: bytes) -> Iterator[bytes]:
+        """Yield the records of a block."""
+        first = self._firsts[-1] + base
+        for row, front, members in rows_of(plain, packs, base):
+            offset, pack = front.length + row.offset, first + row.pack
+            if members:
+                yield from self._parts(row, offset, pack, members)
+            elif (
+                (row.plain | row.stored) >> _SIZE_BITS
+                or offset >> _OFFSET_BITS
+                or pack >> _PACK_BITS
+            ):
+                yield self._part(row.id, self._put_beside(row, offset, pack), 0, row.plain)
+            else:
+                place = (pack << _OFFSET_BITS | offset) << _SIZE_BITS | row.stored
+                place = (place << _SIZE_BITS | row.plain) << _KIND_BITS | row.codec << 3 | row.kind
+                yield row.id + place.to_bytes(_PLACE_BYTES, "big")
+
+    def _parts(self, row: BlobRow, offset: int, pack: int, members: bytes) -> Iterator[bytes]:
+        parts = list(MEMBER.iter_unpack(members))
+        if sum(length for _, length in parts) != row.plain:
+            raise DamagedData("the members of a bundle do not fill it")
+        number, start = self._put_beside(row, offset, pack), 0
+        for chunk_id, length in parts:
+            yield self._part(chunk_id, number, start, length)
+            start += length
+
+    def _part(self, chunk_id: bytes, number: int, start: int, length: int) -> bytes:
+        place = ((number << 32 | start) << 32 | length) << _PART_PAD | _PART
+        return chunk_id + place.to_bytes(_PLACE_BYTES, "big")
+
+    def _put_beside(self, row: BlobRow, offset: int, pack: int) -> int:
+        number = len(self._beside) // _BESIDE.size
+        self._beside += _BESIDE.pack(
+            row.id, pack, offset, row.stored, row.plain, row.codec, row.kind
+        )
+        return number
+
+    # ---- looking up
+
+    def find(self, chunk_id: bytes) -> list[Place]:
+        """Give the places of a chunk, mostly in the order in which they were added."""
+        return [self._decode(record) for record in self._records.matching(chunk_id)]
 
     def first_pack(self, chunk_id: bytes) -> bytes | None:
-        """Give the short name of the pack of the first place, or None; a third of the cost."""
-        bucket = self._bucket(chunk_id)
-        at = bucket.find(chunk_id)
-        if at < 0:
+        """Give the short name of the pack of the first of :meth:`find`, or None, for less."""
+        return self._pack_of(self._records.first(chunk_id))
+
+    def first_packs(self, chunk_ids: Sequence[bytes]) -> list[bytes | None]:
+        """Give :meth:`first_pack` of many chunks; a scratch file is gone through once."""
+        return list(map(self._pack_of, self._records.firsts(chunk_ids)))
+
+    def _pack_of(self, record: bytes | None) -> bytes | None:
+        if record is None:
             return None
-        if at % _RECORD.size:
-            place = next(self.find(chunk_id), None)
-            return None if place is None else place.blob.pack
-        number: int = _NUMBER.unpack_from(bucket, at + _ID)[0]
-        if number & _PART:
-            number = _NUMBER.unpack_from(self._bundles, (number & ~_PART) * _RECORD.size + _ID)[0]
-        return self._packs[number][0]
+        number: int = _PLACE_HEAD.unpack_from(record, _ID)[0]
+        if number < _PART_HEAD:
+            number >>= 31 - _PACK_BITS
+        else:
+            number = self._blob_beside(number & ~_PART_HEAD)[1]
+        # Who asks for many chunks asks for many of one pack.
+        known, name = self._last
+        if number != known:
+            name = self._source(number)[0]
+            self._last = (number, name)
+        return name
 
-    def find(self, chunk_id: bytes) -> Iterator[Place]:
-        """Yield the places of a chunk, the first one added first."""
-        bucket = self._bucket(chunk_id)
-        at = bucket.find(chunk_id)
-        while at >= 0:
-            # Bytes that look like the id may stand across two records.
-            if at % _RECORD.size == 0:
-                yield self._decode(bucket, at)
-            at = bucket.find(chunk_id, at + 1)
+    def _decode(self, record: bytes) -> Place:
+        place = int.from_bytes(record[_ID:], "big")
+        if place & _PART:
+            place = (place ^ _PART) >> _PART_PAD
+            blob = self._blob(*self._blob_beside(place >> 64))
+            return Place(blob, place >> 32 & 0xFFFFFFFF, place & 0xFFFFFFFF)
+        kind, codec, place = place & 7, place >> 3 & 1, place >> _KIND_BITS
+        plain, place = place & _SIZES, place >> _SIZE_BITS
+        stored, place = place & _SIZES, place >> _SIZE_BITS
+        offset, pack = place & (1 << _OFFSET_BITS) - 1, place >> _OFFSET_BITS
+        return Place(self._blob(record[:_ID], pack, offset, stored, plain, codec, kind), 0, plain)
 
-    def _bucket(self, chunk_id: bytes) -> bytearray:
-        shift, buckets = self._buckets
-        return buckets[(chunk_id[0] << 8 | chunk_id[1]) >> shift]
+    def _blob_beside(self, number: int) -> tuple[bytes, int, int, int, int, int, int]:
+        return _BESIDE.unpack_from(self._beside, number * _BESIDE.size)
 
-    def _encode(self, blob: Blob) -> bytes:
-        key = (blob.pack, blob.generation)
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._packs)
-            self._packs.append(key)
-        stored = blob.stored | blob.codec << _SHIFT
-        plain = blob.plain | blob.kind << _SHIFT
-        return _RECORD.pack(blob.id, number, blob.offset, stored, plain)
+    def _blob(
+        self, blob_id: bytes, pack: int, offset: int, stored: int, plain: int, codec: int, kind: int
+    ) -> Blob:
+        name, generation = self._source(pack)
+        return Blob(name, offset, stored, plain, codec, kind, generation, blob_id)
 
-    def _decode(self, records: bytearray, at: int) -> Place:
-        chunk_id, number, first, second, third = _RECORD.unpack_from(records, at)
-        if not number & _PART:
-            blob = self._blob(chunk_id, number, first, second, third)
-            return Place(blob, 0, blob.plain)
-        bundle = (number & ~_PART) * _RECORD.size
-        return Place(self._blob(*_RECORD.unpack_from(self._bundles, bundle)), first, second)
-
-    def _blob(self, blob_id: bytes, number: int, offset: int, stored: int, plain: int) -> Blob:
-        pack, generation = self._packs[number]
-        return Blob(
-            pack,
-            offset,
-            stored & _MASK,
-            plain & _MASK,
-            stored >> _SHIFT,
-            plain >> _SHIFT,
-            generation,
-            blob_id,
-        )
+    def _source(self, number: int) -> tuple[bytes, int]:
+        """Give the pack and the generation that a number stands for."""
+        at = bisect_right(self._firsts, number) - 1
+        packs, generation = self._sources[at]
+        return packs.name(number - self._firsts[at]), generation

@@ -8,7 +8,7 @@ more than one. Blocks are opened per domain, when that domain is asked for.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -22,6 +22,7 @@ from ..format.pack import MEMBER, PACK_REF, BlobRow, IndexDirectory, PackDirecto
 from ..keys.domains import Domain
 from ..ledger.values import Front
 from ..store.seam import StoreSeam
+from .refs import PackRefs
 
 __all__ = [
     "Blob",
@@ -31,10 +32,13 @@ __all__ = [
     "build_index",
     "places_of",
     "read_front",
+    "rows_of",
 ]
 
 FRONT_READ: Final = 256 << 10
 READ_AHEAD: Final = 1 << 20
+BLOCK_BYTES: Final = 4 << 20
+"""About what a block of an index object holds; nothing may seal 2 GiB at once."""
 
 
 class Blob(NamedTuple):
@@ -110,7 +114,7 @@ class SegmentReader:
     """One segment with its directory loaded; blocks are read when asked for."""
 
     short: bytes
-    packs: list[PackFront]
+    packs: PackRefs
     _store: StoreSeam
     _front: int
     _blocks: dict[bytes, list[SealedBlock]]
@@ -135,7 +139,7 @@ class SegmentReader:
         if isinstance(directory, PackDirectory):
             blocks: dict[bytes, list[SealedBlock]] = {}
             _sort_in(blocks, directory, 0)
-            return cls(short, [front], store, front.length, blocks, None)
+            return cls(short, PackRefs.of([front]), store, front.length, blocks, None)
         count, odd = divmod(len(directory.domains), 16)
         if (
             odd
@@ -144,11 +148,7 @@ class SegmentReader:
             or len(directory.packs) % PACK_REF.size
         ):
             raise DamagedData("the directory of an index object does not fit itself")
-        packs = [
-            PackFront(b"p" + digest, length, hash_)
-            for digest, length, hash_ in PACK_REF.iter_unpack(directory.packs)
-        ]
-        return cls(short, packs, store, front.length, {}, directory)
+        return cls(short, PackRefs(directory.packs), store, front.length, {}, directory)
 
     @classmethod
     def rebuild(
@@ -172,12 +172,13 @@ class SegmentReader:
             assert isinstance(directory, PackDirectory)
             _sort_in(blocks, directory, len(fronts))
             fronts.append(front)
-        return cls(short, fronts, store, 0, blocks, None, rebuilt=True, lost=lost)
+        refs = PackRefs.of(fronts)
+        return cls(short, refs, store, 0, blocks, None, rebuilt=True, lost=lost)
 
     @classmethod
     def missing(cls, store: StoreSeam, pack: bytes, exc: LoopbackupError) -> SegmentReader:
         """Stand in for the directory of a pack that cannot be read: it says nothing."""
-        return cls(pack, [], store, 0, {}, None, lost=[_lost(pack, exc)])
+        return cls(pack, PackRefs(b""), store, 0, {}, None, lost=[_lost(pack, exc)])
 
     def domains(self) -> Iterator[bytes]:
         """Yield the ids of the domains that have a block here, ascending."""
@@ -191,45 +192,72 @@ class SegmentReader:
                 last = ids[at : at + 16]
                 yield last
 
-    def blocks(self, domain_id: bytes) -> list[SealedBlock]:
-        """Give the sealed blocks of a domain; one request where they are not at hand."""
+    def plain_blocks(self, domain: Domain) -> Iterator[tuple[int, int, bytes]]:
+        """
+        Yield the opened blocks of a domain: number of its first pack, generation, bytes.
+
+        Memory: one block.
+        """
+        for block in self.blocks(domain.id):
+            plain = domain.open_block(block.data, block.generation, block.salt)
+            yield block.base, block.generation, plain
+
+    def block_bytes(self, domain_id: bytes) -> int:
+        """Give the bytes of a domain's blocks, without reading any."""
         if self._directory is None:
-            return self._blocks.get(domain_id, [])
+            return sum(len(block.data) for block in self._blocks.get(domain_id, ()))
+        numbers = self._numbers(domain_id)
+        return max(0, self._end(numbers.stop - 1) - self._end(numbers.start - 1)) if numbers else 0
+
+    def _numbers(self, domain_id: bytes) -> range:
+        """Give which blocks of an index object are a domain's."""
+        assert self._directory is not None
+        ids = self._directory.domains
+
+        def key(number: int) -> bytes:
+            return ids[16 * number : 16 * number + 16]
+
+        every = range(len(ids) // 16)
+        first = bisect_left(every, domain_id, key=key)
+        return range(first, bisect_right(every, domain_id, lo=first, key=key))
+
+    def _end(self, number: int) -> int:
+        """Give where a block of an index object ends, from the end of the directory."""
+        assert self._directory is not None
+        return _integer(self._directory.ends, 8, number) if number >= 0 else 0
+
+    def blocks(self, domain_id: bytes) -> Iterator[SealedBlock]:
+        """Yield the sealed blocks of a domain; one request each where they are not at hand."""
         directory = self._directory
-        count = len(directory.domains) // 16
-        ids = directory.domains
-        number = bisect_left(range(count), domain_id, key=lambda n: ids[16 * n : 16 * n + 16])
-        found = []
-        while number < count and ids[16 * number : 16 * number + 16] == domain_id:
-            start = _integer(directory.ends, 8, number - 1) if number else 0
-            data = self._read(start, _integer(directory.ends, 8, number))
+        if directory is None:
+            yield from self._blocks.get(domain_id, ())
+            return
+        before, copies = -1, 0
+        for number in self._numbers(domain_id):
+            data = self._read(self._end(number - 1), self._end(number))
             generation = _integer(directory.generations, 4, number)
-            found.append(SealedBlock(generation, data, directory.salt))
-            number += 1
-        return found
+            copies = copies + 1 if generation == before else 0
+            before = generation
+            yield SealedBlock(generation, data, fmt.block_salt(directory.salt, copies))
 
     def _read(self, start: int, end: int) -> bytes:
         """Read a part of the object; domains are asked for in order, so read ahead."""
+        name = names.index_name(self.short[1:])
         at, window = self._window
         if not at <= start <= end <= at + len(window):
-            name = names.index_name(self.short[1:])
             length = max(end - start, READ_AHEAD)
             at, window = start, self._store.get_upto(name, length, start=self._front + start)
-            self._window = at, window
+            # What is longer is one domain's alone, and nobody reads it twice in a row.
+            self._window = (at, window) if length == READ_AHEAD else (0, b"")
         if end > at + len(window):
-            raise DamagedData(
-                "an index object is cut short", object=names.index_name(self.short[1:])
-            )
+            raise DamagedData("an index object is cut short", object=name)
         return window[start - at : end - at]
 
     def rows(self, domain: Domain) -> Iterator[tuple[Blob, bytes]]:
         """Yield the blobs of a domain, each with its members."""
-        for block in self.blocks(domain.id):
-            plain = domain.open_block(block.data, block.generation, block.salt)
-            for row, members in fmt.decode_block(plain):
-                if block.base + row.pack >= len(self.packs):
-                    raise DamagedData("an index block names a pack that its segment does not")
-                yield blob_of(row, self.packs[block.base + row.pack], block.generation), members
+        for base, generation, plain in self.plain_blocks(domain):
+            for row, pack, members in rows_of(plain, self.packs, base):
+                yield blob_of(row, pack, generation), members
 
     def places(self, domain: Domain) -> dict[bytes, Place]:
         """Give every chunk that it names of a domain, with its place."""
@@ -253,6 +281,22 @@ class SegmentReader:
             for chunk_id, _place in places_of(blob, members):
                 if chunk_id in wanted:
                     yield blob.pack, chunk_id
+
+
+def rows_of(plain: bytes, packs: PackRefs, base: int) -> Iterator[tuple[BlobRow, PackFront, bytes]]:
+    """
+    Yield the rows of an opened block, each with its pack and its members.
+
+    Args:
+        base: Number of the block's first pack among *packs*.
+    """
+    known, pack = -1, None
+    for row, members in fmt.decode_block(plain):
+        if row.pack != known or pack is None:
+            if base + row.pack >= len(packs):
+                raise DamagedData("an index block names a pack that its segment does not")
+            known, pack = row.pack, packs[base + row.pack]
+        yield row, pack, members
 
 
 def _sort_in(blocks: dict[bytes, list[SealedBlock]], directory: PackDirectory, base: int) -> None:
@@ -285,7 +329,7 @@ def build_index(
 
     Args:
         contents: For each domain (pack, generation, plain block of that
-            pack). Each generation gets one block.
+            pack). Each generation gets a block, or several of about 4 MiB.
     """
     salt = os.urandom(16)
     packs: dict[bytes, int] = {}
@@ -301,9 +345,11 @@ def build_index(
                 refs.append(PACK_REF.pack(pack.name[1:], pack.length, pack.hash))
             by_generation.setdefault(generation, []).append((packs[pack.name], plain))
         for generation, parts in sorted(by_generation.items()):
-            blocks.append(domain.seal_block(fmt.merge_blocks(parts), generation, salt))
-            domains.append(domain.id)
-            generations.append(generation.to_bytes(4, "little"))
+            for number, some in enumerate(_shares(parts)):
+                own = fmt.block_salt(salt, number)
+                blocks.append(domain.seal_block(fmt.merge_blocks(some), generation, own))
+                domains.append(domain.id)
+                generations.append(generation.to_bytes(4, "little"))
     ends = (end.to_bytes(8, "little") for end in accumulate(map(len, blocks)))
     directory = IndexDirectory(
         salt, b"".join(refs), b"".join(domains), b"".join(generations), b"".join(ends)
@@ -311,6 +357,19 @@ def build_index(
     front = fmt.seal_front(index_secret, vault_id, directory)
     data = b"".join([front, *blocks])
     return Front(b"i" + names.content_hash(data), names.content_hash(front)), data
+
+
+def _shares(parts: list[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Cut what is to be one domain's into blocks that a reader need not hold all at once."""
+    share: list[tuple[int, bytes]] = []
+    size = 0
+    for part in parts:
+        if share and size + len(part[1]) > BLOCK_BYTES:
+            yield share
+            share, size = [], 0
+        share.append(part)
+        size += len(part[1])
+    yield share
 
 
 def blob_of(row: BlobRow, pack: PackFront, generation: int) -> Blob:

@@ -1,20 +1,18 @@
 """
 Sorting entries that come in any order, in bounded memory.
 
-Sorted runs are spilled to an anonymous temporary file, encrypted under a key
-that lives in memory only: no name may reach a disk in clear.
+Sorted runs are spilled to a scratch file: no name may reach a disk in clear.
 """
 
 from __future__ import annotations
 
 import heapq
-import os
-import tempfile
 from collections.abc import Iterator
-from typing import IO, Final
+from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .scratch import ScratchFile
 
 __all__ = ["EntrySorter", "SortedEntry"]
 
@@ -35,10 +33,8 @@ class EntrySorter:
         self._rows: list[SortedEntry] = []
         self._bytes = 0
         self._arrival = 0
-        self._file: IO[bytes] | None = None
+        self._file: ScratchFile | None = None
         self._runs: list[list[tuple[int, int]]] = []
-        self._aead = AESGCM(AESGCM.generate_key(bit_length=256))
-        self._counter = 0
 
     def add(self, domain: bytes, key: bytes, encoded: bytes, size: int) -> None:
         """Add one encoded entry."""
@@ -50,16 +46,12 @@ class EntrySorter:
 
     def _spill(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+            self._file = ScratchFile()
         self._rows.sort()
         run = []
         for at in range(0, len(self._rows), _BATCH):
             plain = msgspec.msgpack.encode(self._rows[at : at + _BATCH])
-            self._counter += 1
-            nonce = self._counter.to_bytes(12, "big")
-            data = nonce + self._aead.encrypt(nonce, plain, None)
-            run.append((self._file.seek(0, os.SEEK_END), len(data)))
-            self._file.write(data)
+            run.append((self._file.put([plain]), len(plain)))
         self._runs.append(run)
         self._rows, self._bytes = [], 0
 
@@ -71,9 +63,7 @@ class EntrySorter:
     def _read(self, run: list[tuple[int, int]]) -> Iterator[SortedEntry]:
         assert self._file is not None
         for start, length in run:
-            self._file.seek(start)
-            data = self._file.read(length)
-            yield from _rows.decode(self._aead.decrypt(data[:12], data[12:], None))
+            yield from _rows.decode(self._file.get(start, length))
 
     def close(self) -> None:
         """Free memory and the temporary file."""

@@ -27,6 +27,7 @@ __all__ = [
     "IndexDirectory",
     "PackDirectory",
     "PackFront",
+    "block_salt",
     "decode_block",
     "directory_length",
     "encode_block",
@@ -47,6 +48,7 @@ MAX_PLAIN_BYTES: Final = 32 << 20
 ROW: Final = struct.Struct("<I32sIIIIBB")
 MEMBER: Final = struct.Struct("<32sI")
 _COUNT: Final = struct.Struct("<I")
+_SALTS: Final = (1 << 128) - 1
 
 STORED: Final = 0
 ZSTD: Final = 1
@@ -131,6 +133,17 @@ def encode_block(rows: Iterable[BlobRow], members: Iterable[bytes]) -> bytes:
 def join_block(rows: bytes | bytearray, members: bytes | bytearray) -> bytes:
     """Put encoded rows and all of their members together."""
     return b"".join((_COUNT.pack(len(rows) // ROW.size), rows, members))
+
+
+def block_salt(salt: bytes, number: int) -> bytes:
+    """
+    Give what a block is bound to: the salt of its object, plus its number.
+
+    Args:
+        number: Among the blocks of one domain and generation, so that none of
+            them can stand in the place of another.
+    """
+    return (int.from_bytes(salt, "little") + number & _SALTS).to_bytes(16, "little")
 
 
 def merge_blocks(parts: Iterable[tuple[int, bytes]]) -> bytes:

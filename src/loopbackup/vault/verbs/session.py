@@ -270,6 +270,7 @@ class Session:
         finally:
             for pool in pools:
                 pool.shutdown()
+            self.index.close()
             self.store.close()
 
     def _record_gathered(self) -> None:
