@@ -132,6 +132,15 @@ class Receipt:
         return None if value is None else datetime.fromisoformat(value)
 
     @property
+    def effective_by(self) -> datetime:
+        """
+        From when on no process that uses this library reads with the keys any more.
+
+        Also one that had the vault open for reading, or a file of the subject; aware UTC.
+        """
+        return datetime.fromisoformat(self.facts["effective_by"])
+
+    @property
     def limits(self) -> Sequence[str]:
         """What the erasure cannot do, a sentence each."""
         return tuple(self.facts["limits"])
@@ -282,6 +291,7 @@ class Receipt:
             ("erased at", self.facts["erased_at"]),
             ("level", self.level),
             ("stage", self.stage.replace("_", " ")),
+            ("effective by", self.facts["effective_by"]),
             ("irrevocable at", self.facts["irrevocable_at"] or "not known"),
             *(("limit", limit) for limit in self.limits),
         ]
@@ -318,7 +328,8 @@ def _check_shape(receipt: Receipt) -> None:
             raise TypeError("an index is a number")
     if not all(isinstance(text, str) for text in texts) or not isinstance(ledger["size"], int):
         raise TypeError("texts are text, sizes are numbers")
-    if receipt.irrevocable_at is not None and receipt.irrevocable_at.tzinfo is None:
+    times = [receipt.effective_by, receipt.irrevocable_at]
+    if any(moment is not None and moment.tzinfo is None for moment in times):
         raise ValueError("times have zones")
 
 

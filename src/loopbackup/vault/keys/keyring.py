@@ -58,6 +58,8 @@ class Keyring:
         root: The current epoch's root.
         current: Gives the ledger's fold as it is now.
         refresh: Folds what was committed since; False if nothing was.
+        keep_lease: Called before keys of domains are given out; raises where the
+            fold is too old for that and cannot be renewed.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Keyring:
         *,
         current: Callable[[], KeyState],
         refresh: Callable[[], bool],
+        keep_lease: Callable[[], None],
     ) -> None:
         self._store = store
         self._current = current
         self.refresh = refresh
+        self._keep_lease = keep_lease
         self.root = root
         self._vault_id = root.vault_id
         self.home_key = seal.derive(root.secrets.shard_choice, "home", root.vault_id)
@@ -85,7 +89,7 @@ class Keyring:
     def _meta_of(self, root: Root) -> Domain:
         meta = root.secrets.meta
         keys = [(number, root.vault_key(meta, number)) for number, _ in root.generations]
-        return meta_domain(root.vault_id, meta, keys, self.by_id)
+        return meta_domain(root.vault_id, meta, keys, self._by_id)
 
     def adopt(self, root: Root) -> None:
         """Go on with the keys of another epoch; handles of domains that are in use stay good."""
@@ -167,6 +171,11 @@ class Keyring:
                 _, old = self._shards.popitem(last=False)
                 self._cached_bytes -= len(old.payload)
 
+    def held(self) -> list[bytes]:
+        """Give the opened shards that are kept in memory for the next look."""
+        with self._lock:
+            return [shard.payload for shard in self._shards.values()]
+
     def current_shard(self, number: int) -> Shard | None:
         """Read a shard; fold again when it was replaced meanwhile."""
         for _ in range(16):
@@ -193,7 +202,13 @@ class Keyring:
 
         Raises:
             NotFoundError: The keyring does not hold it.
+            StoreError: Kind "lease": the ledger could not be looked at for too long.
         """
+        self._keep_lease()
+        return self._by_id(domain_id)
+
+    def _by_id(self, domain_id: bytes) -> Domain:
+        """Give a domain to whoever keeps the lease himself, and may hold locks."""
         if domain_id == self.meta.id:
             return self.meta
         if domain_id in self._current().fenced:
@@ -220,6 +235,7 @@ class Keyring:
 
         Cost: each shard that is concerned is read once at most.
         """
+        self._keep_lease()
         found: dict[SubjectKey | None, Domain] = {}
         missing: list[tuple[int, int, SubjectKey | None]] = []
         fenced = self._current().fenced
@@ -245,6 +261,7 @@ class Keyring:
 
         A subject that has a domain again has been readmitted; look for that first.
         """
+        self._keep_lease()
         found: dict[SubjectKey, bytes] = {}
         for subject in {subject for subject in subjects if subject is not None}:
             mark = self._find_mark(subject)
@@ -291,7 +308,7 @@ class Keyring:
         return rest
 
     def _open(self, domain_id: bytes, record: DomainRecord) -> Domain:
-        return open_domain(self._vault_id, domain_id, record, self.by_id)
+        return open_domain(self._vault_id, domain_id, record, self._by_id)
 
     def _keep(self, domain: Domain, root: Root) -> Domain:
         """Hold a domain that was read under *root*, unless the keys were changed since."""

@@ -240,6 +240,7 @@ class _Run:
             if row.domain in state.fenced:
                 message = f"{row.entries:,} entries are about a subject that was just erased"
                 self.result.problems.append(Problem("erased", message))
+                self.result.leave_out(row.domain, row.entries)
             else:
                 table.add(row)
         self.table = table

@@ -27,7 +27,7 @@ from ...terms import (
 from ..keys.suppress import Suppression
 from .epoch import change_epoch, delete_old_keys
 from .held import refuse_erasure
-from .receipt import Before, Left, proof_at, proof_of, read_receipt, sign_receipt
+from .receipt import Before, Left, effective_by, proof_at, proof_of, read_receipt, sign_receipt
 from .session import Session
 
 __all__ = ["run_erase"]
@@ -86,6 +86,7 @@ def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reaso
         "reason": reason,
         "domains": sorted(domain_id.hex() for domain_id in changed.dropped),
         "before": counted.show(),
+        "effective_by": effective_by(session),
         "ledger": proof_of(session, changed),
     }
     return _finish(session, actor, keys, known, changed.dropped, changed.left)
@@ -204,7 +205,7 @@ def _known(session: Session, erasure: bytes, index: int, stored: int) -> dict[st
     """Give what the erasure's receipt said, or, where there is none, what can still be told."""
     receipt = read_receipt(session, stored) if stored >= 0 else None
     if receipt is not None:
-        names = ("erasure", "reason", "domains", "before", "ledger")
+        names = ("erasure", "reason", "domains", "before", "effective_by", "ledger")
         return {name: receipt.facts[name] for name in names}
     fenced = session.log.state.fenced
     return {
@@ -212,5 +213,6 @@ def _known(session: Session, erasure: bytes, index: int, stored: int) -> dict[st
         "reason": None,
         "domains": sorted(domain_id.hex() for domain_id, at in fenced.items() if at == index),
         "before": None,
+        "effective_by": effective_by(session),
         "ledger": proof_at(session, index),
     }

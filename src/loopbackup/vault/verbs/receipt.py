@@ -13,6 +13,7 @@ from ...receipts import FORMAT, Level, Receipt, new_opening, subject_ref
 from ...terms import Action, Actor, SubjectKey
 from ..format import record as rec
 from ..ledger.fences import ids_of
+from ..ledger.lease import LEASE_S
 from ..ledger.log import Draft
 from ..ledger.state import SnapshotRecord
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
@@ -20,7 +21,7 @@ from .epoch import EpochChanged
 from .refold import refold
 from .session import Session, to_datetime
 
-__all__ = ["Before", "Left", "proof_of", "read_receipt", "sign_receipt"]
+__all__ = ["Before", "Left", "effective_by", "proof_at", "proof_of", "read_receipt", "sign_receipt"]
 
 Left = Sequence[tuple[str, datetime | None]]
 """Old key objects that the store keeps, each with the time until which, if it says so."""
@@ -30,13 +31,19 @@ _OLD_COPIES: Final = (
     "whoever has both, from before the erasure, can read them. Change and destroy them to end that."
 )
 _OLD_KEYS: Final = (
-    "A process that had the vault open may hold keys until it next folds the ledger; nothing that "
-    "it writes with them is accepted."
+    "A process that had the vault open may read with keys that it holds until effective_by, and a "
+    "backup that it had begun may hold them until it ends; nothing that it writes with them is "
+    "accepted. What it had read by then is in its hands."
+)
+_OTHER_PROGRAMS: Final = (
+    "effective_by binds programs that use this library. Another program that had copied keys out "
+    "of the memory of one that had the vault open could go on reading the encrypted bytes."
 )
 _LIMITS: Final = (
     _OLD_COPIES,
     "What was restored or exported before the erasure is outside the vault.",
     _OLD_KEYS,
+    _OTHER_PROGRAMS,
     "That an opaque id once stored something, when, and about how much, stays in the ledger.",
     "Whoever has a credential of this vault can test whether a guessed name was erased.",
     "Patterns of holds, and reasons that were given for actions, stay in the ledger.",
@@ -141,7 +148,8 @@ def sign_receipt(
     Sign what an erasure did to *keys*, and keep it in the ledger.
 
     Args:
-        known: The facts ``erasure``, ``reason``, ``domains``, ``before`` and ``ledger``.
+        known: The facts ``erasure``, ``reason``, ``domains``, ``before``, ``effective_by``
+            and ``ledger``.
         left: Old key objects that the store keeps.
     """
     openings = {key: new_opening() for key in keys}
@@ -193,6 +201,15 @@ def _irrevocable(now: datetime, left: Left) -> str | None:
 def _destination(left: Left) -> dict[str, Any]:
     shown = [{"object": name, "until": None if end is None else _iso(end)} for name, end in left]
     return {"store": "primary", "left": shown}
+
+
+def effective_by(session: Session) -> str:
+    """
+    Say from when on no process uses keys of an erasure whose record stands in the ledger now.
+
+    Whoever looks at the ledger from now on sees it, and nobody goes longer without.
+    """
+    return _iso(session.log.now() + timedelta(seconds=LEASE_S + 1))
 
 
 def _iso(moment: datetime) -> str:
