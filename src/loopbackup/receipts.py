@@ -23,10 +23,12 @@ from attrs import field, frozen
 from .errors import FormatError, InputError, IntegrityError, NewerFormat
 from .terms import Subject, SubjectKey, subject_key
 
-__all__ = ["Level", "Receipt", "Stage", "canonical_json", "subject_ref"]
+__all__ = ["Level", "Receipt", "Scope", "Stage", "canonical_json", "subject_ref"]
 
 Level = Literal["P", "E0", "E1", "E2"]
 Stage = Literal["keys_destroyed", "completed"]
+Scope = Literal["data", "records", "all"]
+"""What of somebody is erased: what was backed up, what registers say, or both."""
 FORMAT: Final = "loopbackup-receipt-1"
 MAX_RECEIPT_BYTES: Final = 64 << 20
 _LABEL: Final = b"loopbackup/v1/receipt\0"
@@ -124,6 +126,11 @@ class Receipt:
     def stage(self) -> Stage:
         """``keys_destroyed``, or ``completed`` once the bytes are gone too."""
         return cast(Stage, self.facts["stage"])
+
+    @property
+    def scope(self) -> Scope:
+        """What of the subjects the newest erasure took: ``data``, ``records`` or ``all``."""
+        return cast(Scope, self.facts["scope"])
 
     @property
     def irrevocable_at(self) -> datetime | None:
@@ -315,11 +322,13 @@ def _plain(value: Any) -> Any:
 def _check_shape(receipt: Receipt) -> None:
     """Read everything that the properties and ``verify`` read."""
     facts, ledger = receipt.facts, receipt.facts["ledger"]
-    for listed in (facts["limits"], facts["subjects"], ledger["records"]):
+    for listed in (facts["limits"], facts["subjects"], facts["earlier"], ledger["records"]):
         if not isinstance(listed, list):
             raise TypeError("lists are lists")
     if receipt.level not in get_args(Level) or receipt.stage not in get_args(Stage):
         raise ValueError("unknown level or stage")
+    if receipt.scope not in get_args(Scope):
+        raise ValueError("unknown scope")
     texts = [facts["authority"], facts["erased_at"], ledger["root"], *receipt.limits]
     texts += receipt.subjects
     for record in ledger["records"]:

@@ -325,6 +325,7 @@ def make_items(folder: Path, source: Path) -> Expected:
         vault.hold(paths=["house/**"], reason="case 18", review_at=clock.now)
         vault.keys.remove(vault.keys.add(lb.KeyFile.generate(source.parent / "second")))
         gone = ("acme", "user-45")
+        vault.ledger.append("register.requests", {"kind": "erase"}, subject=gone)
         vault.erase_subjects([gone], reason="golden vault")
         for expected in snapshots:
             entries = [entry for entry in expected["entries"] if entry["subject"] != [*gone]]

@@ -13,7 +13,17 @@ from ...terms import SubjectKey
 from ..format import codec, names, seal
 from ..format.bounds import MAX_SHARD_BYTES
 from ..store.seam import StoreSeam
-from .domains import ERASED, Domain, DomainRecord, meta_domain, new_record, open_domain, place
+from .domains import (
+    DATA,
+    ERASED,
+    RECORDS,
+    Domain,
+    DomainRecord,
+    meta_domain,
+    new_record,
+    open_domain,
+    place,
+)
 from .root import KeyState, Root
 from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
 from .suppress import mark_of
@@ -225,13 +235,15 @@ class Keyring:
                 return self._keep(self._open(domain_id, record), root)
         raise NotFoundError("the keyring does not hold that domain", kind="domain")
 
-    def find(self, subject: SubjectKey | None) -> Domain | None:
+    def find(self, subject: SubjectKey | None, status: int = DATA) -> Domain | None:
         """Give the domain of a subject, or None if it has none."""
-        return self.find_many([subject]).get(subject)
+        return self.find_many([subject], status).get(subject)
 
-    def find_many(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey | None, Domain]:
+    def find_many(
+        self, subjects: Iterable[SubjectKey | None], status: int = DATA
+    ) -> dict[SubjectKey | None, Domain]:
         """
-        Give the domains of those subjects that have one.
+        Give the domains of those subjects that have one, of what is backed up or of their records.
 
         Cost: each shard that is concerned is read once at most.
         """
@@ -241,19 +253,45 @@ class Keyring:
         fenced = self._current().fenced
         for subject in set(subjects):
             with self._lock:
-                held = self._subjects.get(subject)
+                held = self._subjects.get(subject) if status == DATA else None
             if held is not None and held.id not in fenced:
                 found[subject] = held
             else:
                 missing.append((*place(self.home_key, subject), subject))
         missing.sort(key=lambda row: row[:2])
-        rest = self._look_at_home(missing, found)
+        rest = self._look_at_home(missing, found, status)
         for number in YOUNG:
             if not rest:
                 break
             shard = self.current_shard(number)
-            rest = rest if shard is None else self._look_into(shard, rest, found)
+            rest = rest if shard is None else self._look_into(shard, rest, found, status)
         return found
+
+    def records_of(self, tenant: str) -> int:
+        """
+        Count the domains of records of a tenant and of its children.
+
+        Cost: all shards are read.
+        """
+        self._keep_lease()
+        count, encoded = 0, codec.encode(tenant)
+        fenced = self._current().fenced
+        for number in sorted(self._current().shards):
+            shard = self.current_shard(number)
+            # Most have nothing of it, which one search shows for less than a decoding.
+            if shard is None or encoded not in shard.payload:
+                continue
+            for _tag, domain_id, row in shard.rows():
+                record = codec.decode(row, DomainRecord)
+                is_its = record.status == RECORDS and record.label[0] == tenant
+                count += is_its and domain_id not in fenced
+        return count
+
+    def records_erasures(self, subjects: Iterable[SubjectKey]) -> dict[SubjectKey, bytes]:
+        """Give, of those whose records were erased, the name of the erasure that did it last."""
+        self._keep_lease()
+        found = {subject: self._find_mark(subject, RECORDS) for subject in subjects}
+        return {subject: mark for subject, mark in found.items() if mark is not None}
 
     def erasures(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey, bytes]:
         """
@@ -272,9 +310,9 @@ class Keyring:
                 found[subject] = mark
         return found
 
-    def _find_mark(self, subject: SubjectKey) -> bytes | None:
+    def _find_mark(self, subject: SubjectKey, status: int = DATA) -> bytes | None:
         home, tag = place(self.home_key, subject)
-        label = mark_of(self.root.secrets.suppression, self._vault_id, subject)
+        label = mark_of(self.root.secrets.suppression, self._vault_id, subject, status)
         for number in (home, *YOUNG):
             shard = self.current_shard(number)
             hit = None if shard is None else shard.find(tag, label)
@@ -283,25 +321,31 @@ class Keyring:
         return None
 
     def _look_at_home(
-        self, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
+        self, rows: list[_Wanted], found: dict[SubjectKey | None, Domain], status: int
     ) -> list[_Wanted]:
         rest: list[_Wanted] = []
         for home, group in groupby(rows, key=lambda row: row[0]):
             shard = self.current_shard(home)
             wanted = list(group)
-            rest += wanted if shard is None else self._look_into(shard, wanted, found)
+            rest += wanted if shard is None else self._look_into(shard, wanted, found, status)
         return rest
 
     def _look_into(
-        self, shard: Shard, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
+        self,
+        shard: Shard,
+        rows: list[_Wanted],
+        found: dict[SubjectKey | None, Domain],
+        status: int,
     ) -> list[_Wanted]:
         """Add what a shard holds to *found*; give what it does not."""
         rest = []
         root, fenced = self.root, self._current().fenced
         for row in rows:
             _home, tag, subject = row
-            hit = shard.find(tag, list(subject or ()))
-            if hit is None or hit[0] in fenced:
+            hits = shard.find_all(tag, list(subject or ()))
+            good = (hit for hit in hits if hit[1].status == status and hit[0] not in fenced)
+            hit = next(good, None)
+            if hit is None:
                 rest.append(row)
             else:
                 found[subject] = self._keep(self._open(*hit), root)
@@ -316,7 +360,8 @@ class Keyring:
             if root is not self.root:
                 return domain
             self._domains[domain.id] = domain
-            self._subjects[domain.subject] = domain
+            if not domain.is_records:
+                self._subjects[domain.subject] = domain
             while len(self._domains) > MAX_DOMAINS_HELD:
                 _, old = self._domains.popitem(last=False)
                 if self._subjects.get(old.subject) is old:
@@ -342,12 +387,12 @@ class Keyring:
             found[subject] = self._open(*new_record(subject, home, self.root.generation))
         return found
 
-    def new_rows(self, subjects: Iterable[SubjectKey | None]) -> list[ShardRow]:
+    def new_rows(self, subjects: Iterable[SubjectKey | None], status: int = DATA) -> list[ShardRow]:
         """Make a row with fresh keys for each subject; nothing is stored yet."""
         rows = []
         for subject in subjects:
             home, tag = place(self.home_key, subject)
-            domain_id, record = new_record(subject, home, self.root.generation)
+            domain_id, record = new_record(subject, home, self.root.generation, status)
             rows.append((tag, domain_id, codec.encode(record)))
         return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..format import record as rec
 from .values import SnapshotRecord
@@ -18,8 +18,14 @@ __all__ = [
     "why_no_receipt",
 ]
 
-Erasure = tuple[int, int]
-"""(record of the erasure, newest record with its receipt or -1)."""
+
+class Erasure(NamedTuple):
+    """Where an erasure stands in the ledger; -1 for what has not come yet."""
+
+    record: int
+    """Its record."""
+    receipt: int = -1
+    """The newest record that holds a receipt of it."""
 
 
 class FencedState(Protocol):

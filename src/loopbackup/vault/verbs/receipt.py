@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from attrs import frozen
 
-from ...errors import DamagedData
+from ...errors import DamagedData, NotFoundError
+from ...logs import get_logger
 from ...receipts import FORMAT, Level, Receipt, new_opening, subject_ref
 from ...terms import Action, Actor, SubjectKey
 from ..format import record as rec
@@ -18,6 +19,7 @@ from ..ledger.log import Draft
 from ..ledger.state import SnapshotRecord
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
 from .epoch import EpochChanged
+from .look import read_table
 from .refold import refold
 from .session import Session, to_datetime
 
@@ -26,6 +28,8 @@ __all__ = ["Before", "Left", "effective_by", "proof_at", "proof_of", "read_recei
 Left = Sequence[tuple[str, datetime | None]]
 """Old key objects that the store keeps, each with the time until which, if it says so."""
 
+FEW_DOMAINS: Final = 16
+"""So many are looked up one by one in a snapshot's table of domains."""
 _OLD_COPIES: Final = (
     "Old copies of the store open with every credential that opened the vault when they were made: "
     "whoever has both, from before the erasure, can read them. Change and destroy them to end that."
@@ -68,17 +72,25 @@ class Before:
     stored_bytes: int
 
     @classmethod
-    def of(cls, session: Session, domains: Mapping[bytes, SubjectKey]) -> Before:
+    def of(cls, session: Session, domains: Collection[bytes]) -> Before | None:
         """
         Count, from the index and the ledger alone: no list of entries and no content.
 
-        Cost: the lists of domains of all snapshots of more than 1,024 subjects.
+        None where damage keeps it from counting: nobody has to stay for that.
+
+        Cost: of each snapshot of more than 1,024 subjects the part of its table that
+        would name them, three requests; for many subjects its list of domains.
         """
+        try:
+            return cls._of(session, domains)
+        except (DamagedData, NotFoundError) as exc:
+            get_logger().warning("what is to be erased cannot be counted", kind=exc.kind)
+            return None
+
+    @classmethod
+    def _of(cls, session: Session, domains: Collection[bytes]) -> Before:
         state = session.log.state
-        snapshots = sum(
-            any(domain_id in domains for domain_id in _named(session, record))
-            for record in state.snapshots.values()
-        )
+        snapshots = sum(_names_any(session, record, domains) for record in state.snapshots.values())
         packs: set[bytes] = set()
         stored = 0
         for domain_id in domains:
@@ -100,9 +112,13 @@ class Before:
         }
 
 
-def _named(session: Session, record: SnapshotRecord) -> Iterable[bytes]:
+def _names_any(session: Session, record: SnapshotRecord, domains: Collection[bytes]) -> bool:
+    if record.domains_list and len(domains) <= FEW_DOMAINS:
+        table = read_table(session, record)
+        return any(table.find(domain_id) is not None for domain_id in domains)
     listed = record.domains_list
-    return ids_of(session.log.fetch_list(listed) if listed else record.domains)
+    ids = ids_of(session.log.fetch_list(listed) if listed else record.domains)
+    return any(domain_id in domains for domain_id in ids)
 
 
 def proof_of(session: Session, changed: EpochChanged) -> dict[str, Any]:
@@ -111,48 +127,57 @@ def proof_of(session: Session, changed: EpochChanged) -> dict[str, Any]:
     tree = Tree(changed.index, changed.peaks)
     tree.append(record.leaf)
     path = tuple(reversed(changed.peaks))
-    return _proof(record, leaf_hash(record.leaf), path, tree)
+    shown = _shown(record, leaf_hash(record.leaf), path)
+    return {"size": tree.size, "root": tree.head().hex(), "records": [shown]}
 
 
-def proof_at(session: Session, index: int) -> dict[str, Any]:
-    """Prove any record, by reading all of them; DamagedData where that fails."""
-    hashes, record = [], None
+def proof_at(session: Session, indices: Sequence[int]) -> dict[str, Any]:
+    """Prove any records under one head, by reading all; DamagedData where that fails."""
+    hashes: list[bytes] = []
+    found: dict[int, rec.Record] = {}
+    tree = session.log.state.tree
     for folded in refold(session):
         hashes.append(folded.leaf)
-        record = folded.record if folded.index == index else record
-    if record is None:
+        if folded.index in indices and folded.record is not None:
+            found[folded.index] = folded.record
+    if found.keys() != set(indices):
         raise DamagedData("the record of an erasure is void, or gone", kind="altered_ledger")
-    tree = session.log.state.tree
-    return _proof(record, hashes[index], inclusion_proof(hashes, index), tree)
+    hashes = hashes[: tree.size]
+    shown = [_shown(found[at], hashes[at], inclusion_proof(hashes, at)) for at in indices]
+    return {"size": tree.size, "root": tree.head().hex(), "records": shown}
 
 
-def _proof(record: rec.Record, leaf: bytes, path: Sequence[bytes], tree: Tree) -> dict[str, Any]:
-    shown = {
+def _shown(record: rec.Record, leaf: bytes, path: Sequence[bytes]) -> dict[str, Any]:
+    return {
         "kind": "epoch",
         "index": record.frame.index,
         "at": _iso(to_datetime(record.frame.at_us)),
         "leaf": leaf.hex(),
         "proof": [step.hex() for step in path],
     }
-    return {"size": tree.size, "root": tree.head().hex(), "records": [shown]}
 
 
 def sign_receipt(
     session: Session,
     actor: Actor,
-    keys: Sequence[SubjectKey],
+    names: Mapping[SubjectKey, Collection[bytes]],
     known: Mapping[str, Any],
     left: Left,
 ) -> Receipt:
     """
-    Sign what an erasure did to *keys*, and keep it in the ledger.
+    Sign what erasures did to subjects, and keep it in the ledger.
 
     Args:
-        known: The facts ``erasure``, ``reason``, ``domains``, ``before``, ``effective_by``
-            and ``ledger``.
+        names: By subject the names of the erasures that took it.
+        known: Facts of the newest erasure, and ``earlier``, as :func:`.erasures.proved`
+            gives them, and ``suppressed``.
         left: Old key objects that the store keeps.
     """
-    openings = {key: new_opening() for key in keys}
+    openings = {key: new_opening() for key in names}
+    shown = [
+        {"ref": subject_ref(key, openings[key]), "erasures": sorted(name.hex() for name in of)}
+        for key, of in names.items()
+    ]
     now = session.log.now()
     level: Level = "E0" if left else "E1"
     kinds = {kind for _, kind, _ in session.log.state.slots}
@@ -161,16 +186,14 @@ def sign_receipt(
         "format": FORMAT,
         "vault": session.header.vault_id.hex(),
         "authority": session.header.authority.hex(),
-        "erased_at": known["ledger"]["records"][0]["at"],
         "signed_at": _iso(now),
         "stage": "keys_destroyed",
         # A level counts only if the ones below it hold.
         "level": level,
         "irrevocable_at": _irrevocable(now, left),
-        "subjects": [{"ref": subject_ref(key, opening)} for key, opening in openings.items()],
+        "subjects": shown,
         "keys": {"epoch": session.epoch.hex(), "destinations": [_destination(left)]},
         "physical": {"note": _PENDING, "destinations": [_removal(session, now)]},
-        "suppressed": True,
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
             "at": _iso(now),
