@@ -71,7 +71,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     lists: list[bytes]
     distrusted: bytes
     fenced: list[tuple[Bytes16, int]]
-    erasures: list[tuple[Bytes16, int, int]]
+    erasures: list[tuple[Bytes16, int, int, int, int]]
     observed: tuple[Observed, int] | None
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]

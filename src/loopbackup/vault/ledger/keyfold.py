@@ -153,7 +153,8 @@ def _keep_receipt(state: KeyedState, facts: rec.Receipted) -> Callable[[], None]
         raise Void(reason)
 
     def effect() -> None:
-        erasure = state.erasures[facts.erasure]._replace(receipt=state.size)
+        which = "completed" if facts.stage == "completed" else "receipt"
+        erasure = state.erasures[facts.erasure]._replace(**{which: state.size})
         state.erasures = {**state.erasures, facts.erasure: erasure}
 
     return effect

@@ -27,7 +27,7 @@ from ...terms import (
 from ..keys.domains import RECORDS
 from ..keys.suppress import Owned, Suppression
 from .epoch import EpochChanged, change_epoch, delete_old_keys
-from .erasures import check_scope, erased_of, known_of, names_of, proved, statuses_of
+from .erasures import check_scope, erased_of, gone_of, known_of, names_of, proved, statuses_of
 from .held import refuse_erasure
 from .receipt import Before, Left, effective_by, proof_of, sign_receipt
 from .session import Session
@@ -198,6 +198,8 @@ def _finish(
     )
     domains = [bytes.fromhex(d) for each in (facts, *facts["earlier"]) for d in each["domains"]]
     _verify(session, names, statuses, domains)
+    if not left:
+        facts |= gone_of(session, newest_first)
     facts["suppressed"] = erased.data.keys() >= names.keys()
     receipt = sign_receipt(session, actor, names, facts, left)
     if left:

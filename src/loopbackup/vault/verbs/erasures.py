@@ -14,7 +14,16 @@ from ..keys.domains import DATA, RECORDS
 from .receipt import effective_by, proof_at, read_receipt
 from .session import Session
 
-__all__ = ["Erased", "check_scope", "erased_of", "known_of", "names_of", "proved", "statuses_of"]
+__all__ = [
+    "Erased",
+    "check_scope",
+    "erased_of",
+    "gone_of",
+    "known_of",
+    "names_of",
+    "proved",
+    "statuses_of",
+]
 
 _STATUSES: Final[Mapping[Scope, frozenset[int]]] = {
     "data": frozenset({DATA}),
@@ -113,3 +122,15 @@ def proved(session: Session, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for each, record in zip(known, ledger["records"], strict=True)
     ]
     return {**shown[0], "earlier": shown[1:], "ledger": ledger}
+
+
+def gone_of(session: Session, names: Sequence[bytes]) -> dict[str, Any]:
+    """Give what a receipt says besides where the bytes of all these erasures are gone as well."""
+    found = [session.log.state.erasures[name] for name in names]
+    if any(erasure.completed < 0 for erasure in found):
+        return {}
+    # Of several the one that was completed last speaks for all.
+    receipt = read_receipt(session, max(erasure.completed for erasure in found))
+    if receipt is None:
+        return {}
+    return {name: receipt.facts[name] for name in ("physical", "completes")}

@@ -8,26 +8,37 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ...errors import DamagedData, NotFoundError
+from ...errors import DamagedData, NotFoundError, StoreError
 from ...logs import get_logger
 from ...receipts import FORMAT, Level, Receipt, new_opening, subject_ref
 from ...terms import Action, Actor, SubjectKey
 from ..format import record as rec
 from ..ledger.fences import ids_of
 from ..ledger.lease import LEASE_S
-from ..ledger.log import Draft
-from ..ledger.state import SnapshotRecord
+from ..ledger.log import Draft, Fresh
+from ..ledger.state import SnapshotRecord, State
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
 from .epoch import EpochChanged
 from .look import read_table
 from .refold import refold
 from .session import Session, to_datetime
 
-__all__ = ["Before", "Left", "effective_by", "proof_at", "proof_of", "read_receipt", "sign_receipt"]
+__all__ = [
+    "Before",
+    "Left",
+    "effective_by",
+    "iso",
+    "keep_receipt",
+    "proof_at",
+    "proof_of",
+    "read_receipt",
+    "sign_receipt",
+]
 
 Left = Sequence[tuple[str, datetime | None]]
 """Old key objects that the store keeps, each with the time until which, if it says so."""
 
+_NIGHT: Final = timedelta(days=1)
 FEW_DOMAINS: Final = 16
 """So many are looked up one by one in a snapshot's table of domains."""
 _OLD_COPIES: Final = (
@@ -48,6 +59,7 @@ _LIMITS: Final = (
     "What was restored or exported before the erasure is outside the vault.",
     _OLD_KEYS,
     _OTHER_PROGRAMS,
+    "What the ledger says about them stays there, sealed; nobody has keys to it.",
     "That an opaque id once stored something, when, and about how much, stays in the ledger.",
     "Whoever has a credential of this vault can test whether a guessed name was erased.",
     "Patterns of holds, and reasons that were given for actions, stay in the ledger.",
@@ -59,7 +71,8 @@ _PASSPHRASES: Final = (
 )
 _PENDING: Final = (
     "The encrypted bytes lie in packs with those of others until a prune has moved the others out; "
-    "the packs are deleted after the grace. Nobody has keys to them."
+    "the packs are deleted after the grace. Nobody has keys to them. The deadline is for a vault "
+    "that is pruned every day, and where no unfinished run claims the packs."
 )
 
 
@@ -151,7 +164,7 @@ def _shown(record: rec.Record, leaf: bytes, path: Sequence[bytes]) -> dict[str, 
     return {
         "kind": "epoch",
         "index": record.frame.index,
-        "at": _iso(to_datetime(record.frame.at_us)),
+        "at": iso(to_datetime(record.frame.at_us)),
         "leaf": leaf.hex(),
         "proof": [step.hex() for step in path],
     }
@@ -170,7 +183,8 @@ def sign_receipt(
     Args:
         names: By subject the names of the erasures that took it.
         known: Facts of the newest erasure, and ``earlier``, as :func:`.erasures.proved`
-            gives them, and ``suppressed``.
+            gives them, ``suppressed``, and ``physical`` and ``completes`` where the bytes are
+            gone as well.
         left: Old key objects that the store keeps.
     """
     openings = {key: new_opening() for key in names}
@@ -186,31 +200,50 @@ def sign_receipt(
         "format": FORMAT,
         "vault": session.header.vault_id.hex(),
         "authority": session.header.authority.hex(),
-        "signed_at": _iso(now),
-        "stage": "keys_destroyed",
+        "signed_at": iso(now),
+        "stage": "completed" if "physical" in known else "keys_destroyed",
         # A level counts only if the ones below it hold.
         "level": level,
         "irrevocable_at": _irrevocable(now, left),
         "subjects": shown,
         "keys": {"epoch": session.epoch.hex(), "destinations": [_destination(left)]},
-        "physical": {"note": _PENDING, "destinations": [_removal(session, now)]},
+        "physical": known.get("physical")
+        or {"note": _PENDING, "destinations": [_removal(session, now)]},
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
-            "at": _iso(now),
+            "at": iso(now),
             "found": 0,
         },
         "limits": [*_LIMITS, *([_PASSPHRASES] if "passphrase" in kinds else [])],
     }
     receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
-    _keep(session, actor, bytes.fromhex(known["erasure"]), receipt)
+    erasure = bytes.fromhex(known["erasure"])
+    keep_receipt(session, actor, erasure, receipt, Action.ERASE, again=True)
     return receipt
 
 
 def _removal(session: Session, now: datetime) -> dict[str, Any]:
-    """Say when a prune that runs right now would have the bytes deleted by the next one."""
-    grace_s = session.header.grace_s
-    earliest = _iso(now + timedelta(seconds=grace_s))
-    return {"store": "primary", "grace_s": grace_s, "earliest": earliest}
+    """
+    Say when two prunes can have the bytes deleted at the earliest, and by when nightly ones have.
+
+    Nobody can say by when on a store that locks objects, or that does not answer.
+    """
+    try:
+        info = session.store.describe()
+        locks, soft_days = info.locks, info.soft_delete_days
+        is_known = locks is None
+    except StoreError as exc:
+        get_logger().warning("the store does not say how long it keeps bytes", kind=exc.kind)
+        locks, soft_days, is_known = None, None, False
+    earliest = now + timedelta(seconds=session.header.grace_s, days=soft_days or 0)
+    return {
+        "store": "primary",
+        "grace_s": session.header.grace_s,
+        "soft_delete_days": soft_days,
+        "locks": locks,
+        "earliest": iso(earliest),
+        "deadline": iso(earliest + 2 * _NIGHT) if is_known else None,
+    }
 
 
 def _irrevocable(now: datetime, left: Left) -> str | None:
@@ -218,11 +251,11 @@ def _irrevocable(now: datetime, left: Left) -> str | None:
     ends = [until for _, until in left]
     if not all(ends):
         return None
-    return _iso(max([now, *(end for end in ends if end is not None)]))
+    return iso(max([now, *(end for end in ends if end is not None)]))
 
 
 def _destination(left: Left) -> dict[str, Any]:
-    shown = [{"object": name, "until": None if end is None else _iso(end)} for name, end in left]
+    shown = [{"object": name, "until": None if end is None else iso(end)} for name, end in left]
     return {"store": "primary", "left": shown}
 
 
@@ -232,18 +265,39 @@ def effective_by(session: Session) -> str:
 
     Whoever looks at the ledger from now on sees it, and nobody goes longer without.
     """
-    return _iso(session.log.now() + timedelta(seconds=LEASE_S + 1))
+    return iso(session.log.now() + timedelta(seconds=LEASE_S + 1))
 
 
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
+    """Give an instant as receipts have it."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _keep(session: Session, actor: Actor, erasure: bytes, receipt: Receipt) -> None:
+def keep_receipt(
+    session: Session,
+    actor: Actor,
+    erasure: bytes,
+    receipt: Receipt,
+    action: Action,
+    *,
+    again: bool,
+) -> bool:
+    """
+    Keep a receipt in the ledger, sealed; True if it is there.
+
+    Args:
+        again: Also where there is one already that completes the erasure.
+    """
     ref = b"receipt" + session.keyring.generation_ref
     body = session.body("meta", ref, receipt.to_json())
     facts = rec.Receipted(erasure, receipt.stage)
-    session.log.commit_draft(Draft("receipt", facts, [body, session.audit(actor, Action.ERASE)]))
+
+    def draft(state: State) -> Draft | None:
+        if not again and state.erasures[erasure].completed >= 0:
+            return None
+        return Draft("receipt", facts, [body, session.audit(actor, action)])
+
+    return session.log.commit(Fresh(draft)) is not None
 
 
 def read_receipt(session: Session, index: int) -> Receipt | None:
