@@ -27,6 +27,7 @@ from loopbackup.vault.ledger.core import decode_state, encode_state
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.ledger.values import key_short
 from loopbackup.vault.store.memory import MemoryStore
+from loopbackup.vault.verbs import epoch
 
 ACME = ("acme", "user-42")
 OTHER = ("acme", "user-4")
@@ -131,6 +132,23 @@ def test_canary_is_found_where_an_erasure_leaves_the_keys(
             vault.erase_subjects([ACME], reason="request 118")
 
         assert find_canary(vault, CANARY)
+
+
+def test_canary_is_found_where_an_erasure_leaves_the_old_keyring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ledger names another one, and the credential opens the old one all the same."""
+    with new_vault() as vault:
+        vault.backup(items(), name="n")
+        monkeypatch.setattr(epoch, "_delete", lambda _session, _gone: [])
+
+        receipt = vault.erase_subjects([ACME], reason="request 118")
+
+        assert receipt.level == "E1"  # It does not know better.
+        assert find_canary(vault, CANARY)
+        monkeypatch.undo()
+        vault.erase_subjects([ACME], reason="once more")
+        assert find_canary(vault, CANARY) == []
 
 
 def test_bytes_of_an_erased_person_leave_the_store_with_the_next_prune(tmp_path: Path) -> None:
@@ -711,7 +729,12 @@ def test_old_copy_opens_with_the_passphrase_as_the_receipt_says(tmp_path: Path) 
 
 
 def test_old_keyring_that_is_put_back_opens_nothing() -> None:
-    """Slots, root and shards of before lie in the store again; the ledger names others."""
+    """
+    Slots, root and shards of before lie in the store again; the ledger names others.
+
+    Whoever has a credential could open them with a program of his own, as the search does,
+    until the next prune or erasure: that is what level E1 says of old copies.
+    """
     store = MemoryStore()
     create(store)
     with reopen(store) as vault:
@@ -724,10 +747,12 @@ def test_old_keyring_that_is_put_back_opens_nothing() -> None:
 
     with reopen(store) as vault:
         assert read_snapshot(vault.snapshot(snapshot.id)) == OTHERS
-        assert find_canary(vault, CANARY) == []
         with pytest.raises(lb.ErasedSubject):
             vault.backup(items(), name="n")
         assert vault.check(data=True).ok
+        assert find_canary(vault, CANARY)
+        assert vault.erase_subjects([ACME], reason="once more").level == "E1"
+        assert find_canary(vault, CANARY) == []
 
 
 def test_old_ledger_tail_is_refused_for_want_of_its_keys() -> None:
@@ -915,13 +940,22 @@ def read(vault: lb.Vault) -> None:
                 read_snapshot(snapshot)
 
 
+def restore(vault: lb.Vault, folder: Path) -> None:
+    """Restore everything; what is erased meanwhile is left out and told."""
+    for number in range(4):
+        for snapshot in vault.snapshots():
+            with suppress(lb.NotFoundError):
+                done = vault.restore(snapshot, folder / f"{number}-{snapshot.id}")
+                assert {problem.kind for problem in done.problems} <= {"erased"}
+
+
 def erase(vault: lb.Vault) -> None:
     """One after the other."""
     for person in PEOPLE[:3]:
         vault.erase_subjects([person], reason="r").verify(vault.public_key)
 
 
-def test_erasing_beside_backup_prune_and_restore_breaks_none_of_them() -> None:
+def test_erasing_beside_backup_prune_and_restore_breaks_none_of_them(tmp_path: Path) -> None:
     """Each either does its work or says that it left somebody out."""
     store = MemoryStore()
     create(store, grace_s=0)
@@ -932,8 +966,9 @@ def test_erasing_beside_backup_prune_and_restore_breaks_none_of_them() -> None:
         with reopen(store) as vault:
             work(vault)
 
+    works = (back_up, prune, read, erase, partial(restore, folder=tmp_path))
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(run, work) for work in (back_up, prune, read, erase)]:
+        for done in [pool.submit(run, work) for work in works]:
             done.result()
 
     with reopen(store) as vault:

@@ -48,6 +48,8 @@ class Collected:
     """What one pass over a source came to."""
 
     problems: list[Problem] = field(factory=list)
+    seen: int = 0
+    """What the source gave, whatever became of it."""
     files: int = 0
     unchanged: int = 0
     bytes_read: int = 0
@@ -109,6 +111,7 @@ class Collector:
         """
         try:
             for batch in self._batches():
+                self.result.seen += len(batch)
                 self._enrol(batch)
                 if self._sorter is not None:
                     # Entries are sorted later anyway; looked up domain by domain,
