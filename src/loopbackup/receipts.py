@@ -23,10 +23,12 @@ from attrs import field, frozen
 from .errors import FormatError, InputError, IntegrityError, NewerFormat
 from .terms import Subject, SubjectKey, subject_key
 
-__all__ = ["Level", "Receipt", "Stage", "canonical_json", "subject_ref"]
+__all__ = ["Level", "Receipt", "Scope", "Stage", "canonical_json", "subject_ref"]
 
 Level = Literal["P", "E0", "E1", "E2"]
 Stage = Literal["keys_destroyed", "completed"]
+Scope = Literal["data", "records", "all"]
+"""What of somebody is erased: what was backed up, what registers say, or both."""
 FORMAT: Final = "loopbackup-receipt-1"
 MAX_RECEIPT_BYTES: Final = 64 << 20
 _LABEL: Final = b"loopbackup/v1/receipt\0"
@@ -126,10 +128,24 @@ class Receipt:
         return cast(Stage, self.facts["stage"])
 
     @property
+    def scope(self) -> Scope:
+        """What of the subjects the newest erasure took: ``data``, ``records`` or ``all``."""
+        return cast(Scope, self.facts["scope"])
+
+    @property
     def irrevocable_at(self) -> datetime | None:
         """When the last copy of a key is gone from the store; None while nobody can say."""
         value = self.facts["irrevocable_at"]
         return None if value is None else datetime.fromisoformat(value)
+
+    @property
+    def effective_by(self) -> datetime:
+        """
+        From when on no process that uses this library reads with the keys any more.
+
+        Also one that had the vault open for reading, or a file of the subject; aware UTC.
+        """
+        return datetime.fromisoformat(self.facts["effective_by"])
 
     @property
     def limits(self) -> Sequence[str]:
@@ -282,6 +298,7 @@ class Receipt:
             ("erased at", self.facts["erased_at"]),
             ("level", self.level),
             ("stage", self.stage.replace("_", " ")),
+            ("effective by", self.facts["effective_by"]),
             ("irrevocable at", self.facts["irrevocable_at"] or "not known"),
             *(("limit", limit) for limit in self.limits),
         ]
@@ -305,11 +322,13 @@ def _plain(value: Any) -> Any:
 def _check_shape(receipt: Receipt) -> None:
     """Read everything that the properties and ``verify`` read."""
     facts, ledger = receipt.facts, receipt.facts["ledger"]
-    for listed in (facts["limits"], facts["subjects"], ledger["records"]):
+    for listed in (facts["limits"], facts["subjects"], facts["earlier"], ledger["records"]):
         if not isinstance(listed, list):
             raise TypeError("lists are lists")
     if receipt.level not in get_args(Level) or receipt.stage not in get_args(Stage):
         raise ValueError("unknown level or stage")
+    if receipt.scope not in get_args(Scope):
+        raise ValueError("unknown scope")
     texts = [facts["authority"], facts["erased_at"], ledger["root"], *receipt.limits]
     texts += receipt.subjects
     for record in ledger["records"]:
@@ -318,7 +337,8 @@ def _check_shape(receipt: Receipt) -> None:
             raise TypeError("an index is a number")
     if not all(isinstance(text, str) for text in texts) or not isinstance(ledger["size"], int):
         raise TypeError("texts are text, sizes are numbers")
-    if receipt.irrevocable_at is not None and receipt.irrevocable_at.tzinfo is None:
+    times = [receipt.effective_by, receipt.irrevocable_at]
+    if any(moment is not None and moment.tzinfo is None for moment in times):
         raise ValueError("times have zones")
 
 

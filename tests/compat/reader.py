@@ -300,7 +300,7 @@ class Vault:
             rows = shard[4 + 12 * count :]
             for start, end in itertools.pairwise([0, *map(u32, ends)]):
                 domain = Domain(rows[start : start + 16], *decode(rows[start + 16 : end])[:4])
-                self.domains |= {} if domain.status else {domain.id: domain}  # Else erased (5.4).
+                self.domains |= {} if domain.status == 1 else {domain.id: domain}  # 1: erased.
         self.places: dict[tuple[bytes, bytes], list[tuple[Any, int, int]]] = defaultdict(list)
         for segment, expected in self.ledger.segments.items():
             with self.told(f"segment {segment.hex()}"):

@@ -325,7 +325,12 @@ def make_items(folder: Path, source: Path) -> Expected:
         vault.hold(paths=["house/**"], reason="case 18", review_at=clock.now)
         vault.keys.remove(vault.keys.add(lb.KeyFile.generate(source.parent / "second")))
         gone = ("acme", "user-45")
+        vault.ledger.append("register.requests", {"kind": "erase"}, subject=gone)
         vault.erase_subjects([gone], reason="golden vault")
+        for _ in range(2):
+            vault.prune()
+            clock.now += timedelta(days=2)
+        assert [receipt.stage for receipt in vault.receipts()] == ["completed"]
         for expected in snapshots:
             entries = [entry for entry in expected["entries"] if entry["subject"] != [*gone]]
             expected["entries"] = entries

@@ -153,6 +153,16 @@ def test_library_lists_a_golden_vault(name: str, tmp_path: Path) -> None:
         )
 
 
+def test_what_registers_say_outlives_the_erasure_of_a_golden_vault(tmp_path: Path) -> None:
+    """The data of somebody are gone, and the request that they should go is not."""
+    with open_copy(regenerate.DATA / "items", tmp_path) as vault:
+        said = list(vault.ledger.entries(subject=("acme", "user-45")))
+
+    assert [entry.payload for entry in said if entry.kind == "register.requests"] == [
+        b'{"kind":"erase"}'
+    ]
+
+
 def shown(entry: lb.Entry) -> Found:
     """Say what the library tells about an entry."""
     subject = [entry.subject] if isinstance(entry.subject, str) else [*(entry.subject or ())]

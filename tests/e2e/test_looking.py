@@ -35,6 +35,10 @@ class CountingReader:
         self.counts[kind] += 1
         return self._inner.read(domain, chunk_id, kind)
 
+    def may_read(self, domain: Domain) -> object:
+        """Ask the reader."""
+        return self._inner.may_read(domain)
+
 
 def count_reads(vault: lb.Vault) -> Counter[str]:
     """Count the chunks that a vault reads from now on, by kind."""

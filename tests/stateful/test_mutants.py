@@ -7,7 +7,7 @@ rule taken out of it the same calls in the same order violate an invariant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -404,10 +404,10 @@ def sweeps_before_its_record(patch: pytest.MonkeyPatch) -> None:
     """Delete what is about to be condemned."""
     draft = prune._Job._draft
 
-    def delete_first(self: prune._Job, state: State) -> Draft:
+    def delete_first(self: prune._Job, state: State, cleared: Sequence[bytes] = ()) -> Draft:
         for short in self.condemned:
             self.session.store.delete(object_name(short))
-        return draft(self, state)
+        return draft(self, state, cleared)
 
     patch.setattr(prune._Job, "_draft", delete_first)
 

@@ -13,6 +13,8 @@ from ..terms import Action, Actor, Subject, SubjectKey, subject_key
 from .format import codec
 from .format import record as rec
 from .format.markfacts import HoldBody, NoteBody, OverlayBody
+from .keys.domains import DATA, RECORDS
+from .verbs.fences import erased_error
 from .verbs.refold import Folded, fold_again, refold
 from .verbs.session import AuditBody, Session, to_datetime
 
@@ -98,9 +100,11 @@ class Ledger:
                 event; the name stands in clear, so it must say nothing of anybody.
             payload: A mapping, or bytes: of JSON for marks, of anything for
                 registers, whose mappings are stored as JSON.
-            subject: Whom it is about; needed for marks. What is appended is
-                sealed under the subject's keys and dies with them; without
-                subject, an event is sealed under the audit key of the month.
+            subject: Whom it is about; needed for marks, which are sealed under the
+                subject's keys and die with them. An event of a register is sealed
+                under the keys of the subject's records, which an erasure of the data
+                leaves alone (:meth:`Vault.erase_subjects`), also of somebody
+                who was erased; without subject, under the audit key of the month.
 
         Returns:
             The id of the mark or event, 32 hex digits.
@@ -129,14 +133,15 @@ class Ledger:
         Args:
             since: Only from this aware instant on, by the writers' clocks.
             until: Only up to this aware instant, itself included.
-            subject: Only records that name this subject's domain.
+            subject: Only records that name this subject's domains. Of one whose data
+                were erased, what registers say is still there.
 
         Void records have no time that anybody vouches for: they come unless a
         *subject* is asked for.
 
         Raises:
             InputError: A time without zone, or no subject.
-            NotFoundError: The vault knows nothing of the subject.
+            NotFoundError: The vault knows nothing of the subject; kind "erased": any more.
             PolicyError: Refused.
             DamagedData: From the iterator, where a record is missing or altered;
                 what came before it is as signed. At its end: the history is
@@ -147,14 +152,14 @@ class Ledger:
         first, last = _instant("since", since), _instant("until", until)
         key = None if subject is None else subject_key(subject)
         self._session.begin(Action.AUDIT, self._actor)
-        domain_id = None if key is None else self._domain_of(key)
-        return self._entries(first, last, domain_id)
+        domains = None if key is None else self._domains_of(key)
+        return self._entries(first, last, domains)
 
     def _entries(
-        self, first: datetime | None, last: datetime | None, domain_id: bytes | None
+        self, first: datetime | None, last: datetime | None, domains: frozenset[bytes] | None
     ) -> Iterator[LedgerEntry]:
         for folded in refold(self._session):
-            entry = self._entry(folded, domain_id)
+            entry = self._entry(folded, domains)
             if entry is None:
                 continue
             early = first is not None and entry.at is not None and entry.at < first
@@ -162,19 +167,22 @@ class Ledger:
             if not early and not late:
                 yield entry
 
-    def _domain_of(self, subject: SubjectKey) -> bytes:
-        domain = self._session.keyring.find(subject)
-        if domain is None:
-            raise NotFoundError("the vault knows nothing of that subject", kind="subject")
-        return domain.id
+    def _domains_of(self, subject: SubjectKey) -> frozenset[bytes]:
+        keyring = self._session.keyring
+        found = (keyring.find(subject, status) for status in (DATA, RECORDS))
+        domains = frozenset(domain.id for domain in found if domain is not None)
+        if not domains:
+            unknown = NotFoundError("the vault knows nothing of that subject", kind="subject")
+            raise erased_error(self._session, subject) or unknown
+        return domains
 
-    def _entry(self, folded: Folded, domain_id: bytes | None) -> LedgerEntry | None:
+    def _entry(self, folded: Folded, domains: frozenset[bytes] | None) -> LedgerEntry | None:
         record = folded.record
         if record is None:
             void = LedgerEntry(folded.index, "void", None, reason=folded.void)
-            return void if domain_id is None else None
+            return void if domains is None else None
         facts = record.facts()
-        if domain_id is not None and not _names(self._session, record, facts, domain_id):
+        if domains is not None and not _names(self._session, record, facts, domains):
             return None
         audit = self._audit(record)
         payload, note = self._own_body(record, facts)
@@ -240,9 +248,11 @@ def _moment(at_us: int) -> datetime | None:
         return None
 
 
-def _names(session: Session, record: rec.Record, facts: rec.Facts, domain_id: bytes) -> bool:
-    """Tell whether a record's clear part names a domain."""
-    if any(ref.key == "domain" and ref.ref == domain_id for ref in record.frame.bodies):
+def _names(
+    session: Session, record: rec.Record, facts: rec.Facts, domains: frozenset[bytes]
+) -> bool:
+    """Tell whether a record's clear part names any of the domains."""
+    if any(ref.key == "domain" and ref.ref in domains for ref in record.frame.bodies):
         return True
     ids, listed = b"", b""
     if isinstance(facts, rec.SnapshotCommitted):
@@ -251,4 +261,4 @@ def _names(session: Session, record: rec.Record, facts: rec.Facts, domain_id: by
         ids, listed = facts.added, facts.added_list
     if listed:
         ids = session.log.fetch_list(listed)
-    return any(ids[at : at + 16] == domain_id for at in range(0, len(ids), 16))
+    return any(ids[at : at + 16] in domains for at in range(0, len(ids), 16))

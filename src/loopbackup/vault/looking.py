@@ -16,6 +16,7 @@ from .verbs.look import Described, describe_all
 from .verbs.session import UNNAMED, Session
 
 if TYPE_CHECKING:
+    from ..receipts import Receipt
     from .verbs.holdings import Holdings
     from .verbs.info import Info
     from .verbs.locate import Whereabouts
@@ -166,6 +167,26 @@ class Looking:
         from .verbs.locate import run_locate
 
         return run_locate(self._session, self._actor)
+
+    def receipts(self) -> list[Receipt]:
+        """
+        Give the newest receipt of each erasure, the newest erasure first.
+
+        That is the completed one once there is one: the prune that finds nothing
+        left of the encrypted bytes signs it. It is about the same bound names as the
+        receipt that it completes, so the requester's opening fits both. Openings are
+        kept nowhere.
+
+        Raises:
+            PolicyError: Refused.
+            DamagedData: A receipt cannot be opened.
+
+        Cost: one request an erasure.
+        """
+        from .verbs.complete import kept_receipts
+
+        self._session.begin(Action.AUDIT, self._actor)
+        return kept_receipts(self._session)
 
     def info(self) -> Info:
         """

@@ -32,7 +32,7 @@ from .verbs.look import latest
 from .verbs.session import Session, to_datetime
 
 if TYPE_CHECKING:
-    from ..receipts import Receipt
+    from ..receipts import Receipt, Scope
     from .source import Item
     from .source.subjects import SubjectRule
     from .target import Overwrite
@@ -490,7 +490,9 @@ class Vault(Marking):
 
         run_forget(self._session, [self._described(snapshot)], self._actor, reason)
 
-    def erase_subjects(self, subjects: Sequence[Subject], *, reason: str) -> Receipt:
+    def erase_subjects(
+        self, subjects: Sequence[Subject], *, reason: str, scope: Scope = "data"
+    ) -> Receipt:
         """
         Erase subjects from all snapshots, at once: their keys are destroyed.
 
@@ -499,7 +501,13 @@ class Vault(Marking):
         The encrypted bytes themselves go with the next prunes.
 
         Args:
-            subjects: At most 100,000.
+            subjects: At most 100,000. Those who were erased before stay so, and the
+                receipt covers them too.
+            scope: ``"data"`` is what was backed up. What registers say about them
+                (consents, requests, disclosures) stays, under keys of its own, for a
+                controller has to be able to show what he did (Art. 5(2), 17(3)(b) and
+                (e)), until ``"records"`` erases that: when its own time is over.
+                ``"all"`` erases both.
             reason: Why, such as the number of the request; it stands in the
                 ledger, sealed, and in the receipt, so it names nobody.
 
@@ -507,8 +515,7 @@ class Vault(Marking):
             The signed receipt. Its ``openings`` are for the requesters alone.
 
         Raises:
-            NotFoundError: The vault knows nothing of some of them, or some were
-                erased before (kind "erased"); nothing was changed.
+            NotFoundError: The vault knows nothing of some of them; nothing was changed.
             PolicyError: Refused; nothing was changed. :class:`HoldActive` where a
                 hold stands against it.
             ErasureIncomplete: It holds, and ``.receipt`` says so, but the store
@@ -523,7 +530,7 @@ class Vault(Marking):
 
         self._session.check_open()
         self._session.check_writable()
-        return run_erase(self._session, self._actor, subjects, reason)
+        return run_erase(self._session, self._actor, subjects, reason, scope)
 
     def readmit(self, subject: Subject, *, reason: str) -> None:
         """

@@ -213,6 +213,9 @@ def test_a_long_file_is_read_on_when_the_store_is_well_again() -> None:
                 raise OSError("not now")
             return chunks[chunk_id]
 
+        def may_read(self, domain: Domain) -> object:
+            return None
+
     node = Node(b"a", FILE, size=40, chunks=b"L" * 32 + b"M" * 32, extra=Extra(listed=True))
     opened = ChunkFile(node, domain, Shelf(), lambda _: None)
 

@@ -11,6 +11,7 @@ from tests.unit.vault.test_state import HASH, PACK_FRONT, Ledger, certificate, e
 
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.ledger.core import decode_state, encode_state, state_digest
+from loopbackup.vault.ledger.fences import Erasure
 
 ERASURE = b"X" * 16
 GONE = b"G" * 16
@@ -55,7 +56,7 @@ def test_erasure_fences_its_domains_for_ever(ledger: Ledger) -> None:
     assert ledger.say("snapshot", snapshot(b"", listed), **writer, **NOW) is None
     assert ledger.say("snapshot", snapshot(STAYS), **writer, **NOW) is not None
     assert ledger.state.fenced == {GONE: 2}
-    assert ledger.state.erasures == {ERASURE: (2, -1)}
+    assert ledger.state.erasures == {ERASURE: Erasure(2)}
 
 
 def test_fences_survive_a_summary(ledger: Ledger) -> None:
@@ -63,11 +64,13 @@ def test_fences_survive_a_summary(ledger: Ledger) -> None:
     writer = after(ledger)
     ledger.say("epoch", erasing())
     ledger.say("receipt", rec.Receipted(ERASURE, "keys_destroyed"), **writer, **NOW)
+    ledger.say("prune", rec.Pruned(cleared=ERASURE), **writer, **NOW)
+    ledger.say("receipt", rec.Receipted(ERASURE, "completed"), **writer, **NOW)
     state = ledger.state
 
     loaded = decode_state(encode_state(state), authority=state.authority)
 
-    assert (loaded.fenced, loaded.erasures) == ({GONE: 2}, {ERASURE: (2, 3)})
+    assert (loaded.fenced, loaded.erasures) == ({GONE: 2}, {ERASURE: Erasure(2, 3, 4, 5)})
     assert state_digest(loaded) == state_digest(state) == state_digest(ledger.again())
 
 
@@ -102,6 +105,23 @@ def test_erasure_by_a_writer_without_the_role_is_void(ledger: Ledger) -> None:
 
     assert "lacks the role admin" in ledger.state.alarms[-1].reason
     assert ledger.state.fenced == {}
+
+
+def test_nothing_completes_an_erasure_before_a_prune_has_cleared_it(ledger: Ledger) -> None:
+    """Nor before there is a receipt that it completes, nor with a stage that nobody knows."""
+    writer = after(ledger)
+    ledger.say("epoch", erasing())
+    completed = rec.Receipted(ERASURE, "completed")
+
+    assert ledger.say("receipt", completed, **writer, **NOW) is None
+    assert ledger.say("receipt", rec.Receipted(ERASURE, "done"), **writer, **NOW) is None
+    ledger.say("receipt", rec.Receipted(ERASURE, "keys_destroyed"), **writer, **NOW)
+    assert ledger.say("receipt", completed, **writer, **NOW) is None
+    assert ledger.say("prune", rec.Pruned(cleared=b"?" * 16), **writer, **NOW) is None
+    assert ledger.say("prune", rec.Pruned(cleared=ERASURE[:-1]), **writer, **NOW) is None
+    assert ledger.state.erasures[ERASURE].cleared == -1
+    assert ledger.say("prune", rec.Pruned(cleared=ERASURE), **writer, **NOW) is not None
+    assert ledger.say("receipt", completed, **writer, **NOW) is not None
 
 
 def test_receipt_of_no_erasure_is_void(ledger: Ledger) -> None:

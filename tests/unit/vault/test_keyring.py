@@ -38,7 +38,11 @@ def fresh(session: Session) -> keyring.Keyring:
     """Give a keyring that has nothing in memory."""
     log = session.log
     return keyring.Keyring(
-        session.store, session.keyring.root, current=lambda: log.state, refresh=log.refresh
+        session.store,
+        session.keyring.root,
+        current=lambda: log.state,
+        refresh=log.refresh,
+        keep_lease=log.lease.keep,
     )
 
 

@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.vault.blocks import encode_block
 
 from loopbackup.errors import DamagedData, NewerFormat
 from loopbackup.vault.content.pack import FRONT_RESERVE, PackBuilder, new_buffer
@@ -52,7 +53,7 @@ def rows(draw: st.DrawFn) -> list[tuple[BlobRow, bytes]]:
 @given(rows())
 def test_block_survives_its_encoding(found: list[tuple[BlobRow, bytes]]) -> None:
     """Rows and members come back in their order."""
-    plain = fmt.encode_block((row for row, _ in found), (members for _, members in found))
+    plain = encode_block((row for row, _ in found), (members for _, members in found))
 
     assert list(fmt.decode_block(plain)) == found
 
@@ -62,7 +63,7 @@ def test_block_that_does_not_fit_itself_is_damage(
     found: list[tuple[BlobRow, bytes]], data: st.DataObject
 ) -> None:
     """Cut or extended anywhere: DamagedData, before any row with cut members is given."""
-    plain = fmt.encode_block((row for row, _ in found), (members for _, members in found))
+    plain = encode_block((row for row, _ in found), (members for _, members in found))
     hostile = data.draw(
         st.one_of(
             st.integers(0, len(plain) - 1).map(lambda end: plain[:end]),
@@ -82,7 +83,7 @@ def test_counts_near_the_limit_allocate_nothing(count: int) -> None:
     """A block that claims 2**32 rows, or a row that claims 2**32 members, is damage."""
     row = BlobRow(0, b"x" * 32, 0, 0, 0, count, 0, 0)
 
-    for plain in (count.to_bytes(4, "little"), fmt.encode_block([row], [b""])):
+    for plain in (count.to_bytes(4, "little"), encode_block([row], [b""])):
         with pytest.raises(DamagedData):
             list(fmt.decode_block(plain))
 
@@ -95,7 +96,7 @@ def test_row_of_unknown_codec_or_kind_is_damage(codec: int, kind: int) -> None:
     row = BlobRow(0, b"x" * 32, 0, 0, 0, 0, codec, kind)
 
     with pytest.raises(DamagedData):
-        list(fmt.decode_block(fmt.encode_block([row], [b""])))
+        list(fmt.decode_block(encode_block([row], [b""])))
 
 
 @given(st.binary(max_size=200))
@@ -105,7 +106,7 @@ def test_any_bytes_are_a_block_or_damage(plain: bytes) -> None:
         found = list(fmt.decode_block(plain))
     except DamagedData:
         return
-    assert fmt.encode_block((r for r, _ in found), (m for _, m in found)) == plain
+    assert encode_block((r for r, _ in found), (m for _, m in found)) == plain
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.vault.blocks import encode_block
 
 from loopbackup.errors import DamagedData, NewerFormat
 from loopbackup.vault.content import segment
@@ -66,7 +67,7 @@ def test_index_gives_each_domain_its_own_rows() -> None:
             members = MEMBER.pack(os.urandom(32), 150) + MEMBER.pack(os.urandom(32), 50)
             rows = [row(10 * number), row(99, members=2)]
             front = pack_front(pack, 5000 + number)
-            parts.append((front, 1 + number % 2, fmt.encode_block(rows, [b"", members])))
+            parts.append((front, 1 + number % 2, encode_block(rows, [b"", members])))
             for made, its in zip(rows, (b"", members), strict=True):
                 expected.setdefault(domain.id, set()).add(
                     (b"p" + pack, made.id, 5000 + number + made.offset, 1 + number % 2, its)
@@ -109,8 +110,8 @@ def test_front_of_another_object_is_not_believed() -> None:
 def test_block_of_another_object_is_damage() -> None:
     """Each block is bound to the salt of the directory that it stands behind."""
     domain, pack = make_domain("user-42"), pack_front(b"p" * 32, 0)
-    _, old = build_index(SECRET, VAULT, {domain: [(pack, 1, fmt.encode_block([row(0)], [b""]))]})
-    new, data = build_index(SECRET, VAULT, {domain: [(pack, 1, fmt.encode_block([row(0)], [b""]))]})
+    _, old = build_index(SECRET, VAULT, {domain: [(pack, 1, encode_block([row(0)], [b""]))]})
+    new, data = build_index(SECRET, VAULT, {domain: [(pack, 1, encode_block([row(0)], [b""]))]})
     size = load(data).size
     swapped = data[:-size] + old[-size:]
 
@@ -125,7 +126,7 @@ def test_members_are_places_in_their_bundle() -> None:
     members = MEMBER.pack(ids[0], 150) + MEMBER.pack(ids[1], 50)
     pack = pack_front(b"p" * 32, 0)
     _front, data = build_index(
-        SECRET, VAULT, {domain: [(pack, 1, fmt.encode_block([row(0, 2)], [members]))]}
+        SECRET, VAULT, {domain: [(pack, 1, encode_block([row(0, 2)], [members]))]}
     )
 
     ((blob, its),) = load(data).rows(domain)
@@ -180,7 +181,7 @@ def test_ends_that_go_back_are_damage() -> None:
 def test_row_of_a_pack_that_is_not_there_is_damage() -> None:
     """Pack numbers are indexes into the segment's packs."""
     domain = make_domain("user-42")
-    block = domain.seal_block(fmt.encode_block([row(0)._replace(pack=2**32 - 1)], [b""]), 1, SALT)
+    block = domain.seal_block(encode_block([row(0)._replace(pack=2**32 - 1)], [b""]), 1, SALT)
     directory = IndexDirectory(
         SALT, b"p" * 68, domain.id, b"\1\0\0\0", len(block).to_bytes(8, "little")
     )
@@ -196,7 +197,7 @@ def test_altered_index_is_damage_or_gives_the_same_rows(data: st.DataObject) -> 
     domain = make_domain("user-42")
     pack = pack_front(b"p" * 32, 7)
     _, whole = build_index(
-        SECRET, VAULT, {domain: [(pack, 1, fmt.encode_block([row(0), row(9)], [b"", b""]))]}
+        SECRET, VAULT, {domain: [(pack, 1, encode_block([row(0), row(9)], [b"", b""]))]}
     )
     expected = list(load(whole).rows(domain))
     raw = bytearray(whole)

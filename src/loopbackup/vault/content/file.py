@@ -129,7 +129,13 @@ class ChunkFile(io.RawIOBase):
         self._unread_lists.popleft()
 
     def _chunk(self, number: int) -> bytes | memoryview:
-        if self._held[0] != number:
+        if self._held[0] == number:
+            try:
+                self._chunks.may_read(self._domain)
+            except DamagedData:
+                self._held = (-1, b"")
+                raise
+        else:
             self._held = (number, self._chunks.read(self._domain, self._ids[number]))
         return self._held[1]
 

@@ -12,6 +12,7 @@ from ..format import names
 from ..format.pack import CONTENT_KINDS
 from ..keys.domains import Domain
 from ..ledger.log import Log
+from ..ledger.state import State
 from ..store.seam import StoreSeam
 from .compress import decompress
 from .index import Index
@@ -55,18 +56,30 @@ class ChunkReader:
                 twice. A pack that is gone may have been swept after a prune
                 moved the chunk, so the ledger is folded before it counts.
         """
-        state = self._log.state
-        if domain.id in state.fenced:
-            # Whoever opened it before has the keys still, and no right to use them.
-            raise DamagedData("it belongs to somebody who was erased since", kind="erased")
+        state = self.may_read(domain)
         place = self._index.find(domain, chunk_id, state)
         if place is not None:
             try:
                 return self._read_place(domain, chunk_id, place, kind)
             except (DamagedData, NotFoundError):
+                self.may_read(domain)  # Else nothing is wrong with the pack.
                 # Each place is looked at with care below.
                 self._forget(place.blob.pack)
         return self._read_somewhere(domain, chunk_id, kind)
+
+    def may_read(self, domain: Domain) -> State:
+        """
+        Give the fold, no older than the lease, in which a domain may be read.
+
+        Raises:
+            DamagedData: Kind "erased": it belongs to somebody who was erased since.
+            StoreError: Kind "lease": the ledger could not be looked at for too long.
+        """
+        state = self._log.recent
+        if domain.id in state.fenced:
+            # Whoever opened it before has the keys still, and no right to use them.
+            raise DamagedData("it belongs to somebody who was erased since", kind="erased")
+        return state
 
     def _read_somewhere(self, domain: Domain, chunk_id: bytes, kind: str) -> bytes | memoryview:
         while True:
@@ -78,6 +91,7 @@ class ChunkReader:
                 try:
                     data = self.read_place(domain, chunk_id, place, kind)
                 except (DamagedData, NotFoundError) as exc:
+                    self.may_read(domain)  # Else nothing is wrong with the pack.
                     failures.append((place, exc))
                     continue
                 if failures:
@@ -159,17 +173,27 @@ class ChunkReader:
                 self._plain_bytes -= len(self._plains.pop(key))
 
     def read_blob(self, domain: Domain, blob: Blob) -> bytes:
-        """Give a whole blob, decrypted and decompressed; bundles are kept for a while."""
+        """
+        Give a whole blob, decrypted and decompressed; bundles are kept for a while.
+
+        Raises:
+            DamagedData: It is altered; kind "erased": see :meth:`may_read`.
+        """
         key = (blob.pack, blob.offset)
         with self._lock:
             dropped = self._dropped
             plain = self._plains.get(key)
             if plain is not None:
                 self._plains.move_to_end(key)
-                return plain
+        if plain is not None:
+            self.may_read(domain)
+            return plain
+        fetched = self._fetch(blob)
+        # Only now, for a store may take its time to answer.
+        self.may_read(domain)
         try:
             payload = domain.decrypt(
-                self._fetch(blob),
+                fetched,
                 generation=blob.generation,
                 chunk_id=blob.id,
                 codec=blob.codec,

@@ -138,6 +138,10 @@ class Chunks(Protocol):
         """Give one chunk, verified."""
         ...
 
+    def may_read(self, domain: Domain) -> object:
+        """Raise DamagedData, kind "erased", if a domain was erased since."""
+        ...
+
 
 def content_ids(node: Node, domain: Domain, chunks: Chunks) -> Iterator[bytes]:
     """Yield the chunk ids of an entry's content, in order; those of long files are read."""

@@ -220,6 +220,7 @@ class Upload:
         kind: str,
         members: Sequence[tuple[bytes, int]],
     ) -> None:
+        self._log.lease.keep()
         size = sum(map(len, data)) if isinstance(data, list) else len(data)
         while self._jobs and (self._queued + size > MAX_QUEUED_BYTES or self._jobs[0][0].done()):
             self._reap()

@@ -30,7 +30,6 @@ __all__ = [
     "block_salt",
     "decode_block",
     "directory_length",
-    "encode_block",
     "join_block",
     "ladder",
     "merge_blocks",
@@ -124,14 +123,8 @@ class PackFront(NamedTuple):
 PACK_REF: Final = struct.Struct("<32sI32s")
 
 
-def encode_block(rows: Iterable[BlobRow], members: Iterable[bytes]) -> bytes:
-    """Encode rows, then their members (36 bytes each) in the same order."""
-    packed = b"".join([ROW.pack(*row) for row in rows])
-    return join_block(packed, b"".join(members))
-
-
 def join_block(rows: bytes | bytearray, members: bytes | bytearray) -> bytes:
-    """Put encoded rows and all of their members together."""
+    """Put encoded rows and all of their members (36 bytes each), in the same order, together."""
     return b"".join((_COUNT.pack(len(rows) // ROW.size), rows, members))
 
 
@@ -148,15 +141,15 @@ def block_salt(salt: bytes, number: int) -> bytes:
 
 def merge_blocks(parts: Iterable[tuple[int, bytes]]) -> bytes:
     """Make one block of those of several packs, each with the number that its pack gets."""
-    rows: list[bytes] = []
-    members: list[bytes] = []
+    rows, members = bytearray(), bytearray()
     for number, plain in parts:
         (count,) = _COUNT.unpack_from(plain)
-        end = _COUNT.size + count * ROW.size
-        pack = _COUNT.pack(number)
-        rows += [pack + plain[at + 4 : at + ROW.size] for at in range(4, end, ROW.size)]
-        members.append(plain[end:])
-    return join_block(b"".join(rows), b"".join(members))
+        start, end = len(rows), _COUNT.size + count * ROW.size
+        rows += memoryview(plain)[_COUNT.size : end]
+        for at in range(start, len(rows), ROW.size):
+            _COUNT.pack_into(rows, at, number)
+        members += memoryview(plain)[end:]
+    return join_block(rows, members)
 
 
 def decode_block(plain: bytes) -> Iterator[tuple[BlobRow, bytes]]:

@@ -170,6 +170,8 @@ class Pruned(Facts):
     new_segments: Fronts = b""
     packs: Fronts = b""
     packs_list: ListHash = b""
+    cleared: Annotated[bytes, Meta(max_length=16 << 10)] = b""
+    """Names of erasures, 16 bytes each, of which nothing that counts has bytes from here on."""
 
 
 class Swept(Facts):

@@ -22,11 +22,24 @@ from ...terms import SubjectKey
 from ..format import codec, seal
 from ..format.header import Bytes32
 
-__all__ = ["ERASED", "Domain", "DomainRecord", "encode_label", "meta_domain", "new_record", "place"]
+__all__ = [
+    "DATA",
+    "ERASED",
+    "RECORDS",
+    "Domain",
+    "DomainRecord",
+    "encode_label",
+    "meta_domain",
+    "new_record",
+    "place",
+]
 
-
+DATA: Final = 0
+"""Status of a domain of what is backed up."""
 ERASED: Final = 1
 """Status of a row that stands in the place of a domain whose keys were erased."""
+RECORDS: Final = 2
+"""Status of a subject's second domain: what registers say of it, kept as long as they say."""
 
 
 class DomainRecord(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +51,7 @@ class DomainRecord(Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     """(number, 32-byte key), ascending; what is written is under the last."""
     label: Annotated[list[str], Meta(max_length=2)]
     """The subject; empty for what is about nobody."""
-    status: int = 0
+    status: int = DATA
 
 
 @define(eq=False)
@@ -56,6 +69,11 @@ class Domain:
     _newest: Callable[[bytes], Domain] | None = field(default=None, repr=False)
     """Gives the handle that the keyring has today, which may know later generations."""
     _keys: dict[tuple[str, int], bytes] = field(factory=dict, repr=False)
+
+    @property
+    def is_records(self) -> bool:
+        """Whether it is a subject's second one, of what registers say."""
+        return self._record.status == RECORDS
 
     @property
     def generation(self) -> int:
@@ -177,7 +195,7 @@ def place(home_key: bytes, subject: SubjectKey | None) -> tuple[int, int]:
 
 
 def new_record(
-    subject: SubjectKey | None, home: int, generation: int = 1
+    subject: SubjectKey | None, home: int, generation: int = 1, status: int = DATA
 ) -> tuple[bytes, DomainRecord]:
     """
     Make a domain with fresh keys, the first of which has the number *generation*.
@@ -185,7 +203,8 @@ def new_record(
     The first byte of the id is the home shard, so that a domain is found by
     its id as well; the other fifteen are random.
     """
-    record = DomainRecord(os.urandom(32), [(generation, os.urandom(32))], list(subject or ()))
+    keys = [(generation, os.urandom(32))]
+    record = DomainRecord(os.urandom(32), keys, list(subject or ()), status)
     return bytes([home]) + os.urandom(15), record
 
 

@@ -13,7 +13,17 @@ from ...terms import SubjectKey
 from ..format import codec, names, seal
 from ..format.bounds import MAX_SHARD_BYTES
 from ..store.seam import StoreSeam
-from .domains import ERASED, Domain, DomainRecord, meta_domain, new_record, open_domain, place
+from .domains import (
+    DATA,
+    ERASED,
+    RECORDS,
+    Domain,
+    DomainRecord,
+    meta_domain,
+    new_record,
+    open_domain,
+    place,
+)
 from .root import KeyState, Root
 from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
 from .suppress import mark_of
@@ -58,6 +68,8 @@ class Keyring:
         root: The current epoch's root.
         current: Gives the ledger's fold as it is now.
         refresh: Folds what was committed since; False if nothing was.
+        keep_lease: Called before keys of domains are given out; raises where the
+            fold is too old for that and cannot be renewed.
     """
 
     def __init__(
@@ -67,10 +79,12 @@ class Keyring:
         *,
         current: Callable[[], KeyState],
         refresh: Callable[[], bool],
+        keep_lease: Callable[[], None],
     ) -> None:
         self._store = store
         self._current = current
         self.refresh = refresh
+        self._keep_lease = keep_lease
         self.root = root
         self._vault_id = root.vault_id
         self.home_key = seal.derive(root.secrets.shard_choice, "home", root.vault_id)
@@ -85,7 +99,7 @@ class Keyring:
     def _meta_of(self, root: Root) -> Domain:
         meta = root.secrets.meta
         keys = [(number, root.vault_key(meta, number)) for number, _ in root.generations]
-        return meta_domain(root.vault_id, meta, keys, self.by_id)
+        return meta_domain(root.vault_id, meta, keys, self._by_id)
 
     def adopt(self, root: Root) -> None:
         """Go on with the keys of another epoch; handles of domains that are in use stay good."""
@@ -167,6 +181,11 @@ class Keyring:
                 _, old = self._shards.popitem(last=False)
                 self._cached_bytes -= len(old.payload)
 
+    def held(self) -> list[bytes]:
+        """Give the opened shards that are kept in memory for the next look."""
+        with self._lock:
+            return [shard.payload for shard in self._shards.values()]
+
     def current_shard(self, number: int) -> Shard | None:
         """Read a shard; fold again when it was replaced meanwhile."""
         for _ in range(16):
@@ -193,7 +212,13 @@ class Keyring:
 
         Raises:
             NotFoundError: The keyring does not hold it.
+            StoreError: Kind "lease": the ledger could not be looked at for too long.
         """
+        self._keep_lease()
+        return self._by_id(domain_id)
+
+    def _by_id(self, domain_id: bytes) -> Domain:
+        """Give a domain to whoever keeps the lease himself, and may hold locks."""
         if domain_id == self.meta.id:
             return self.meta
         if domain_id in self._current().fenced:
@@ -210,34 +235,63 @@ class Keyring:
                 return self._keep(self._open(domain_id, record), root)
         raise NotFoundError("the keyring does not hold that domain", kind="domain")
 
-    def find(self, subject: SubjectKey | None) -> Domain | None:
+    def find(self, subject: SubjectKey | None, status: int = DATA) -> Domain | None:
         """Give the domain of a subject, or None if it has none."""
-        return self.find_many([subject]).get(subject)
+        return self.find_many([subject], status).get(subject)
 
-    def find_many(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey | None, Domain]:
+    def find_many(
+        self, subjects: Iterable[SubjectKey | None], status: int = DATA
+    ) -> dict[SubjectKey | None, Domain]:
         """
-        Give the domains of those subjects that have one.
+        Give the domains of those subjects that have one, of what is backed up or of their records.
 
         Cost: each shard that is concerned is read once at most.
         """
+        self._keep_lease()
         found: dict[SubjectKey | None, Domain] = {}
         missing: list[tuple[int, int, SubjectKey | None]] = []
         fenced = self._current().fenced
         for subject in set(subjects):
             with self._lock:
-                held = self._subjects.get(subject)
+                held = self._subjects.get(subject) if status == DATA else None
             if held is not None and held.id not in fenced:
                 found[subject] = held
             else:
                 missing.append((*place(self.home_key, subject), subject))
         missing.sort(key=lambda row: row[:2])
-        rest = self._look_at_home(missing, found)
+        rest = self._look_at_home(missing, found, status)
         for number in YOUNG:
             if not rest:
                 break
             shard = self.current_shard(number)
-            rest = rest if shard is None else self._look_into(shard, rest, found)
+            rest = rest if shard is None else self._look_into(shard, rest, found, status)
         return found
+
+    def records_of(self, tenant: str) -> int:
+        """
+        Count the domains of records of a tenant and of its children.
+
+        Cost: all shards are read.
+        """
+        self._keep_lease()
+        count, encoded = 0, codec.encode(tenant)
+        fenced = self._current().fenced
+        for number in sorted(self._current().shards):
+            shard = self.current_shard(number)
+            # Most have nothing of it, which one search shows for less than a decoding.
+            if shard is None or encoded not in shard.payload:
+                continue
+            for _tag, domain_id, row in shard.rows():
+                record = codec.decode(row, DomainRecord)
+                is_its = record.status == RECORDS and record.label[0] == tenant
+                count += is_its and domain_id not in fenced
+        return count
+
+    def records_erasures(self, subjects: Iterable[SubjectKey]) -> dict[SubjectKey, bytes]:
+        """Give, of those whose records were erased, the name of the erasure that did it last."""
+        self._keep_lease()
+        found = {subject: self._find_mark(subject, RECORDS) for subject in subjects}
+        return {subject: mark for subject, mark in found.items() if mark is not None}
 
     def erasures(self, subjects: Iterable[SubjectKey | None]) -> dict[SubjectKey, bytes]:
         """
@@ -245,6 +299,7 @@ class Keyring:
 
         A subject that has a domain again has been readmitted; look for that first.
         """
+        self._keep_lease()
         found: dict[SubjectKey, bytes] = {}
         for subject in {subject for subject in subjects if subject is not None}:
             mark = self._find_mark(subject)
@@ -255,9 +310,9 @@ class Keyring:
                 found[subject] = mark
         return found
 
-    def _find_mark(self, subject: SubjectKey) -> bytes | None:
+    def _find_mark(self, subject: SubjectKey, status: int = DATA) -> bytes | None:
         home, tag = place(self.home_key, subject)
-        label = mark_of(self.root.secrets.suppression, self._vault_id, subject)
+        label = mark_of(self.root.secrets.suppression, self._vault_id, subject, status)
         for number in (home, *YOUNG):
             shard = self.current_shard(number)
             hit = None if shard is None else shard.find(tag, label)
@@ -266,32 +321,38 @@ class Keyring:
         return None
 
     def _look_at_home(
-        self, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
+        self, rows: list[_Wanted], found: dict[SubjectKey | None, Domain], status: int
     ) -> list[_Wanted]:
         rest: list[_Wanted] = []
         for home, group in groupby(rows, key=lambda row: row[0]):
             shard = self.current_shard(home)
             wanted = list(group)
-            rest += wanted if shard is None else self._look_into(shard, wanted, found)
+            rest += wanted if shard is None else self._look_into(shard, wanted, found, status)
         return rest
 
     def _look_into(
-        self, shard: Shard, rows: list[_Wanted], found: dict[SubjectKey | None, Domain]
+        self,
+        shard: Shard,
+        rows: list[_Wanted],
+        found: dict[SubjectKey | None, Domain],
+        status: int,
     ) -> list[_Wanted]:
         """Add what a shard holds to *found*; give what it does not."""
         rest = []
         root, fenced = self.root, self._current().fenced
         for row in rows:
             _home, tag, subject = row
-            hit = shard.find(tag, list(subject or ()))
-            if hit is None or hit[0] in fenced:
+            hits = shard.find_all(tag, list(subject or ()))
+            good = (hit for hit in hits if hit[1].status == status and hit[0] not in fenced)
+            hit = next(good, None)
+            if hit is None:
                 rest.append(row)
             else:
                 found[subject] = self._keep(self._open(*hit), root)
         return rest
 
     def _open(self, domain_id: bytes, record: DomainRecord) -> Domain:
-        return open_domain(self._vault_id, domain_id, record, self.by_id)
+        return open_domain(self._vault_id, domain_id, record, self._by_id)
 
     def _keep(self, domain: Domain, root: Root) -> Domain:
         """Hold a domain that was read under *root*, unless the keys were changed since."""
@@ -299,7 +360,8 @@ class Keyring:
             if root is not self.root:
                 return domain
             self._domains[domain.id] = domain
-            self._subjects[domain.subject] = domain
+            if not domain.is_records:
+                self._subjects[domain.subject] = domain
             while len(self._domains) > MAX_DOMAINS_HELD:
                 _, old = self._domains.popitem(last=False)
                 if self._subjects.get(old.subject) is old:
@@ -325,12 +387,12 @@ class Keyring:
             found[subject] = self._open(*new_record(subject, home, self.root.generation))
         return found
 
-    def new_rows(self, subjects: Iterable[SubjectKey | None]) -> list[ShardRow]:
+    def new_rows(self, subjects: Iterable[SubjectKey | None], status: int = DATA) -> list[ShardRow]:
         """Make a row with fresh keys for each subject; nothing is stored yet."""
         rows = []
         for subject in subjects:
             home, tag = place(self.home_key, subject)
-            domain_id, record = new_record(subject, home, self.root.generation)
+            domain_id, record = new_record(subject, home, self.root.generation, status)
             rows.append((tag, domain_id, codec.encode(record)))
         return rows
 

@@ -10,23 +10,31 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import field, frozen
 
 from ...terms import SubjectKey
 from ..format import codec, seal
-from .domains import ERASED, DomainRecord, encode_label, place
+from .domains import DATA, ERASED, RECORDS, DomainRecord, encode_label, place
 from .shards import HOMES, YOUNG, Shard, ShardRow
 
-__all__ = ["Suppression", "mark_of"]
+__all__ = ["Owned", "Suppression", "mark_of"]
 
 _NO_KEY: Final = bytes(32)
+_LABEL: Final = {DATA: "suppression", RECORDS: "suppression/records"}
 
 
-def mark_of(secret: bytes, vault_id: bytes, subject: SubjectKey) -> list[str]:
+class Owned(NamedTuple):
+    """Whose a domain is, and of which kind (:data:`DATA` or :data:`RECORDS`)."""
+
+    subject: SubjectKey
+    status: int = DATA
+
+
+def mark_of(secret: bytes, vault_id: bytes, subject: SubjectKey, status: int = DATA) -> list[str]:
     """Give what stands in the place of an erased subject's name."""
-    return [seal.derive(secret, "suppression", vault_id + encode_label(subject)).hex()]
+    return [seal.derive(secret, _LABEL[status], vault_id + encode_label(subject)).hex()]
 
 
 @frozen(slots=False)
@@ -38,6 +46,8 @@ class Suppression:
         subjects: Whom; a tenant's own takes all its children along.
         erasure: Sixteen random bytes that name this erasure in every mark.
         secret, vault_id, home_key: Of the keyring.
+        statuses: Which domains of theirs go. Those of records leave a mark too, which
+            suppresses nothing, and only says by which erasure they went.
     """
 
     subjects: frozenset[SubjectKey]
@@ -45,6 +55,7 @@ class Suppression:
     secret: bytes = field(repr=False)
     vault_id: bytes
     home_key: bytes = field(repr=False)
+    statuses: frozenset[int] = frozenset({DATA})
 
     @property
     def tenants(self) -> frozenset[str]:
@@ -57,56 +68,57 @@ class Suppression:
             return sorted(present)
         return sorted({*self._by_home, *YOUNG} & set(present))
 
-    def carried(self, number: int, present: Collection[int]) -> list[SubjectKey]:
+    def carried(self, number: int, present: Collection[int]) -> list[Owned]:
         """Give the tenants whose mark shard *number* carries, whether they have a domain or not."""
-        carried: list[SubjectKey] = []
+        carried: list[Owned] = []
         for tenant in sorted(self.tenants):
             home = place(self.home_key, (tenant,))[0]
             # Where a vault has few subjects, a home shard may not be there yet.
             if number == (home if home in present else min({*YOUNG} & {*present}, default=-1)):
-                carried.append((tenant,))
+                carried += [Owned((tenant,), status) for status in sorted(self.statuses)]
         return carried
 
     def covers(self, subject: SubjectKey) -> bool:
         """Tell whether this erases *subject*."""
         return subject in self.subjects or (len(subject) == 2 and subject[0] in self.tenants)
 
-    def find(self, number: int, shard: Shard) -> dict[bytes, SubjectKey]:
+    def find(self, number: int, shard: Shard) -> dict[bytes, Owned]:
         """Give the domains that a shard loses, and whose they are."""
         if self.tenants:
             return dict(self._by_label(shard))
         wanted = self._by_home.get(number, ()) if number < HOMES else self._all
         return {
-            domain_id: subject
+            domain_id: Owned(subject, record.status)
             for tag, subject in wanted
-            for domain_id, _record in shard.find_all(tag, list(subject))
+            for domain_id, record in shard.find_all(tag, list(subject))
+            if record.status in self.statuses
         }
 
     def apply(
         self,
         number: int,
         shard: Shard,
-        taken: Collection[SubjectKey],
-        carried: Collection[SubjectKey],
+        taken: Collection[Owned],
+        carried: Collection[Owned],
     ) -> list[ShardRow]:
         """
         Give the rows of a shard without the subjects.
 
         A mark takes the place of each row; those of *carried* are there in any
-        case. An older mark of somebody in *taken*, all whom the erasure takes, goes:
-        that person has been readmitted since.
+        case. An older mark of somebody in *taken*, all that the erasure takes, goes:
+        that person has been readmitted since, or has had new records.
         """
         found = self.find(number, shard)
         old: set[bytes] = set()
         marked = dict.fromkeys(found.values())
-        for subject in {*taken, *carried}:
-            tag = place(self.home_key, subject)[1]
-            label = mark_of(self.secret, self.vault_id, subject)
+        for owned in {*taken, *carried}:
+            tag = place(self.home_key, owned.subject)[1]
+            label = mark_of(self.secret, self.vault_id, *owned)
             standing = {domain_id for domain_id, _ in shard.find_all(tag, label)}
-            if subject in taken:
+            if owned in taken:
                 old |= standing
-            if subject in carried and (subject in taken or not standing):
-                marked[subject] = None
+            if owned in carried and (owned in taken or not standing):
+                marked[owned] = None
         rows = [row for row in shard.rows() if row[1] not in found and row[1] not in old]
         return [*rows, *map(self._mark, marked)]
 
@@ -123,22 +135,24 @@ class Suppression:
             found.setdefault(home, []).append((tag, subject))
         return found
 
-    def _by_label(self, shard: Shard) -> Iterator[tuple[bytes, SubjectKey]]:
+    def _by_label(self, shard: Shard) -> Iterator[tuple[bytes, Owned]]:
         # Most shards have nothing of them, which one search shows for less than a decoding.
         parts = {part for subject in self.subjects for part in subject}
         if not any(codec.encode(part) in shard.payload for part in parts):
             return
         for _tag, domain_id, encoded in shard.rows():
-            label = codec.decode(encoded, DomainRecord).label
-            if label and self.covers(tuple(label)):  # type: ignore[arg-type]
-                yield domain_id, tuple(label)  # type: ignore[misc]
+            record = codec.decode(encoded, DomainRecord)
+            if record.label and record.status in self.statuses:
+                subject: SubjectKey = tuple(record.label)  # type: ignore[assignment]
+                if self.covers(subject):
+                    yield domain_id, Owned(subject, record.status)
 
-    def _mark(self, subject: SubjectKey) -> ShardRow:
-        home, tag = place(self.home_key, subject)
+    def _mark(self, owned: Owned) -> ShardRow:
+        home, tag = place(self.home_key, owned.subject)
         record = DomainRecord(
             self.erasure + os.urandom(16),
             [(0, _NO_KEY)],
-            mark_of(self.secret, self.vault_id, subject),
+            mark_of(self.secret, self.vault_id, *owned),
             ERASED,
         )
         return tag, bytes([home]) + os.urandom(15), codec.encode(record)

@@ -12,6 +12,7 @@ from ..format.header import Bytes16, Bytes32
 from ..format.names import content_hash
 from ..format.placefacts import Observed
 from ..format.record import BodyRef, Certificate
+from .fences import Erasure
 from .marks import MAX_MARKS, MarkKind
 from .state import (
     Alarm,
@@ -70,7 +71,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     lists: list[bytes]
     distrusted: bytes
     fenced: list[tuple[Bytes16, int]]
-    erasures: list[tuple[Bytes16, int, int]]
+    erasures: list[tuple[Bytes16, int, int, int, int]]
     observed: tuple[Observed, int] | None
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
@@ -165,7 +166,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         lists=frozenset(core.lists),
         distrusted=frozenset(split_names(core.distrusted)),
         fenced=dict(core.fenced),
-        erasures={name: (index, receipt) for name, index, receipt in core.erasures},
+        erasures={name: Erasure(*found) for name, *found in core.erasures},
         last_summary=core.last_summary,
         alarms=tuple(Alarm(*a) for a in core.alarms),
         marks={mark.id: _loaded(mark) for mark in core.marks},

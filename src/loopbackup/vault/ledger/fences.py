@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..format import record as rec
 from .values import SnapshotRecord
@@ -11,6 +11,7 @@ from .values import SnapshotRecord
 __all__ = [
     "Erasure",
     "FencedState",
+    "cleared_at",
     "ids_of",
     "names_fenced",
     "of_others",
@@ -18,8 +19,18 @@ __all__ = [
     "why_no_receipt",
 ]
 
-Erasure = tuple[int, int]
-"""(record of the erasure, newest record with its receipt or -1)."""
+
+class Erasure(NamedTuple):
+    """Where an erasure stands in the ledger; -1 for what has not come yet."""
+
+    record: int
+    """Its record."""
+    receipt: int = -1
+    """The newest record that holds a receipt that its keys are destroyed."""
+    cleared: int = -1
+    """The newest prune since which nothing that counts has bytes of it."""
+    completed: int = -1
+    """The newest record that holds a receipt that its bytes are gone too."""
 
 
 class FencedState(Protocol):
@@ -86,5 +97,21 @@ def why_no_erasure(
 
 
 def why_no_receipt(state: FencedState, facts: rec.Receipted) -> str | None:
-    """Say why a receipt is of nothing; None if it is of an erasure."""
-    return None if facts.erasure in state.erasures else "it is the receipt of no erasure"
+    """Say why a receipt is of nothing, or comes too early; None if neither."""
+    erasure = state.erasures.get(facts.erasure)
+    if erasure is None:
+        return "it is the receipt of no erasure"
+    if facts.stage not in ("keys_destroyed", "completed"):
+        return "it is a receipt of no known stage"
+    if facts.stage == "completed" and (erasure.cleared < 0 or erasure.receipt < 0):
+        return "it completes an erasure of which a prune or a receipt is still to come"
+    return None
+
+
+def cleared_at(state: FencedState, joined: bytes, index: int) -> dict[bytes, Erasure] | None:
+    """Give the erasures once those of the joined names are clear; None if one is not there."""
+    names = list(ids_of(joined))
+    if not state.erasures.keys() >= set(names):
+        return None
+    cleared = {name: state.erasures[name]._replace(cleared=index) for name in names}
+    return {**state.erasures, **cleared}

@@ -139,7 +139,7 @@ def _change_epoch(
         state.writers = {**kept, state.house: facts.house}
         if facts.erasure:
             state.fenced = state.fenced | dict.fromkeys(ids_of(erased), state.size)
-            state.erasures = {**state.erasures, facts.erasure: (state.size, -1)}
+            state.erasures = {**state.erasures, facts.erasure: Erasure(state.size)}
             state.snapshots = of_others(state.snapshots, state.fenced)
             # What an overlay shows dies with its subject.
             marks = state.marks.items()
@@ -155,7 +155,8 @@ def _keep_receipt(state: KeyedState, facts: rec.Receipted) -> Callable[[], None]
         raise Void(reason)
 
     def effect() -> None:
-        index, _ = state.erasures[facts.erasure]
-        state.erasures = {**state.erasures, facts.erasure: (index, state.size)}
+        which = "completed" if facts.stage == "completed" else "receipt"
+        erasure = state.erasures[facts.erasure]._replace(**{which: state.size})
+        state.erasures = {**state.erasures, facts.erasure: erasure}
 
     return effect

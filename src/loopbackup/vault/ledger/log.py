@@ -47,6 +47,7 @@ from .commit import (
     put_list,
 )
 from .epoch import FollowsEpochs
+from .lease import Lease
 from .memory import Head, LocalMemory
 from .state import Admitted, Front, State, split_fronts
 from .summary import Candidate, candidates, put_summary
@@ -97,9 +98,21 @@ class Log:
         """Holds the keys of an epoch; told when another one counts."""
         self.fresh = False
         self._lacks_first = False
+        self.lease = Lease(clock, self._lock, self.refresh)
         self.state = self._genesis()
 
     # ---- folding
+
+    @property
+    def recent(self) -> State:
+        """
+        The fold, no older than the lease: what every use of a domain's key stands on.
+
+        Raises:
+            StoreError: Kind "lease": see :meth:`.lease.Lease.keep`.
+        """
+        self.lease.keep()
+        return self.state
 
     def _genesis(self) -> State:
         state = State(self._header.vault_id, self._header.authority)
@@ -266,9 +279,12 @@ class Log:
     def _fold(self, known: list[Head], listen: Callable[[int, Record], None] | None = None) -> None:
         heads = {h.size: h.root for h in known}
         self._hold_against(heads)
+        looked = self.lease.now()
         while (found := self._read_next()) is not None:
             self._apply(*found, listen)
             self._hold_against(heads)
+            looked = self.lease.now()
+        self.lease.renew(looked)
         size = self.state.size
         behind = [seen for seen in heads if seen > size]
         if behind:

@@ -17,7 +17,7 @@ from ...errors import DamagedData, NewerFormat
 from ..format import record as rec
 from ..format.names import content_hash
 from ..format.record import Certificate, Record
-from .fences import Erasure, names_fenced
+from .fences import Erasure, cleared_at, names_fenced
 from .keyfold import plan_keys
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
 from .tree import Tree
@@ -365,8 +365,12 @@ class State:
             raise Void("it replaces an index segment that is no longer live")
         if any(front.name in self.condemned or front.name in condemned for front in new):
             raise Void("it names an object that is condemned")
+        erasures = cleared_at(self, facts.cleared, self.size)
+        if erasures is None:
+            raise Void("it clears an erasure that is not there")
 
         def effect() -> None:
+            self.erasures = erasures
             when = (self.size, record.frame.at_us)
             # The later one counts: a client that starts from a summary may not know of the
             # first, and all have to come to the same.

@@ -240,6 +240,7 @@ class _Run:
             if row.domain in state.fenced:
                 message = f"{row.entries:,} entries are about a subject that was just erased"
                 self.result.problems.append(Problem("erased", message))
+                self.result.leave_out(row.domain, row.entries)
             else:
                 table.add(row)
         self.table = table
@@ -272,13 +273,13 @@ class _Run:
             return False
         get_logger().warning("a prune took what cannot be found again; reading the source again")
         self.upload.abandon()
-        before = self.result.files
+        before = self.result.seen
         self.job = evolve(self.job, source=self.job.reopen())
         self.parent = None
         # A new run to others: the packs of the first pass stay claimed by the old.
         self._begin()
         self._collect_claimed()
-        if self.result.files < before and self.job.source.opens_later:
+        if self.result.seen < before and self.job.source.opens_later:
             raise ConflictError(
                 "a prune was faster, and the items cannot be read a second time; "
                 "nothing is lost, run the backup again",

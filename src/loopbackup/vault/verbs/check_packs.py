@@ -301,6 +301,10 @@ class PackCheck:
 
     def _open(self, domain: Domain, blob: Blob, members: bytes, data: bytes) -> bool:
         try:
+            self.session.reader.may_read(domain)
+        except DamagedData:
+            return True  # Whose it is was erased since; nothing can be said of it any more.
+        try:
             _verify(domain, blob, members, data)
         except DamagedData as exc:
             self.broken.add((blob.pack, blob.offset))

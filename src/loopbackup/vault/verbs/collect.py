@@ -7,7 +7,7 @@ the upload's workers do the rest.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from attrs import define, evolve, field
 
-from ...errors import DamagedData, LoopbackupError
+from ...errors import DamagedData, LoopbackupError, NotFoundError
 from ...progress import Reporter
 from ...terms import Problem, SubjectKey
 from ..content.chunker import Chunker
@@ -49,10 +49,18 @@ class Collected:
     """What one pass over a source came to."""
 
     problems: list[Problem] = field(factory=list)
+    seen: int = 0
+    """What the source gave, whatever became of it."""
     files: int = 0
     unchanged: int = 0
     bytes_read: int = 0
     without_subject: int = 0
+    uncounted: Counter[bytes] = field(factory=Counter)
+    """By domain id: entries of its list that are not among ``files``, duplicates taken off."""
+
+    def leave_out(self, domain_id: bytes, entries: int) -> None:
+        """Count no longer what was taken of somebody who was erased since."""
+        self.files -= entries - self.uncounted.pop(domain_id, 0)
 
 
 class Collector:
@@ -85,6 +93,7 @@ class Collector:
         self._chunkers: OrderedDict[bytes, Chunker] = OrderedDict()
         self._domains: dict[SubjectKey | None, Domain] = {}
         self._erased: set[SubjectKey | None] = set()
+        self._fenced = session.log.state.fenced
         # Of a dry run: nobody else can find what is stored nowhere.
         self._imagined: dict[SubjectKey | None, Domain] = {}
         self._imagined_ids: dict[bytes, Domain] = {}
@@ -103,6 +112,7 @@ class Collector:
         """
         try:
             for batch in self._batches():
+                self.result.seen += len(batch)
                 self._enrol(batch)
                 if self._sorter is not None:
                     # Entries are sorted later anyway; looked up domain by domain,
@@ -184,7 +194,19 @@ class Collector:
         self._problem("erased", "it belongs to a subject that was erased", path)
         return True
 
+    def _drop_erased(self) -> None:
+        """Take nothing more of those who were erased since; whoever commits tells of the rest."""
+        fenced = self._session.log.state.fenced
+        if fenced is self._fenced:
+            return
+        self._fenced = fenced
+        gone = [whose for whose, domain in self._domains.items() if domain.id in fenced]
+        for subject in gone:
+            del self._domains[subject]
+        self._erased.update(gone)
+
     def _take(self, found: Found | ScanProblem) -> None:
+        self._drop_erased()
         if self._is_erased(found):
             return
         domain = self._domains[found.subject]
@@ -192,6 +214,7 @@ class Collector:
             self._problem(found.kind, found.message, found.path)
             if not found.in_tree:
                 node = Node(found.path, PROBLEM, extra=Extra(problem=found.kind))
+                self.result.uncounted[domain.id] += 1
                 self._write(domain, node)
             return
         if found.no_subject is not None:
@@ -375,6 +398,7 @@ class Collector:
     def _add(self, writer: StreamWriter, path: bytes, encoded: bytes, size: int) -> None:
         """Append an entry; of two with one path the first counts."""
         if not writer.add(path, encoded, size):
+            self.result.uncounted[writer.domain.id] -= 1
             self._problem("duplicate", "an item of the same path came earlier", path)
 
     def _writer(self, domain: Domain) -> StreamWriter:
@@ -389,23 +413,36 @@ class Collector:
             return
         last = b""
         writer = None
-        fenced = self._session.log.state.fenced
+        left_out: Counter[bytes] = Counter()
         for domain_id, key, _arrival, encoded, size in self._sorter:
             path = key.replace(b"\0", b"/")
-            if domain_id in fenced:
-                self._problem("erased", "it belongs to a subject that was just erased", path)
-                continue
-            if writer is None or domain_id != last:
+            if domain_id != last:
                 if writer is not None:
                     self.table.add(writer.finish())
-                domain = self._imagined_ids.get(domain_id)
-                if domain is None:
-                    domain = self._session.keyring.by_id(domain_id)
-                writer = StreamWriter(domain, self._upload)
-            self._add(writer, path, encoded, size)
-            last = domain_id
+                domain = self._known(domain_id)
+                writer = None if domain is None else StreamWriter(domain, self._upload)
+                last = domain_id
+            if writer is None:
+                self._problem("erased", "it belongs to a subject that was just erased", path)
+                left_out[domain_id] += 1
+            else:
+                self._add(writer, path, encoded, size)
         if writer is not None:
             self.table.add(writer.finish())
+        for domain_id, entries in left_out.items():
+            self.result.leave_out(domain_id, entries)
+
+    def _known(self, domain_id: bytes) -> Domain | None:
+        """Give a domain of this run; None if it was erased since."""
+        imagined = self._imagined_ids.get(domain_id)
+        if imagined is not None:
+            return imagined
+        try:
+            return self._session.keyring.by_id(domain_id)
+        except NotFoundError:
+            if domain_id in self._session.log.state.fenced:
+                return None
+            raise
 
     def _problem(self, kind: str, message: str, path: bytes) -> None:
         self.result.problems.append(Problem(kind, message, path))

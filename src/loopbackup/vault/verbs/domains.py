@@ -15,7 +15,7 @@ from attrs import define, field
 from ...errors import DamagedData, NotFoundError
 from ...terms import SubjectKey
 from ..format import record as rec
-from ..keys.domains import Domain
+from ..keys.domains import DATA, Domain
 from ..keys.keyring import Keyring
 from ..keys.shards import ShardRow
 from ..ledger.log import Body, Draft, Log, Rebuild, put_list
@@ -35,28 +35,31 @@ def ensure_domains(
     new: set[bytes] | None = None,
     *,
     readmit: Body | None = None,
+    status: int = DATA,
 ) -> dict[SubjectKey | None, Domain]:
     """
     Give the domains of *subjects*; what is missing is made and committed.
 
     The ids of new ones, of which nothing can be stored yet, are added to *new*.
-    Those who were erased are left out, unless a body says who readmits them.
+    Those who were erased are left out, unless a body says who readmits them. Domains
+    of records are made of anybody: what registers say of an erased person is new.
 
     Cost: one record and under 1 MB written for each call that adds any, but
     for one in about 16 MB of new records, which rewrites all shards.
     """
     wanted = set(subjects)
     seen = log.state.shards
-    found = keyring.find_many(wanted)
+    found = keyring.find_many(wanted, status)
     missing = wanted - found.keys()
-    if missing and log.state.fenced and readmit is None:
+    suppressed = readmit is None and status == DATA
+    if missing and log.state.fenced and suppressed:
         missing -= keyring.erasures(missing).keys()
     if missing:
-        intent = _AddDomains(store, keyring, missing, seen, readmit)
+        intent = _AddDomains(store, keyring, missing, seen, readmit, status)
         log.commit(intent)
         made = keyring.open_rows(intent.rows)
-        made |= keyring.find_many(missing - made.keys())
-        if log.state.fenced:
+        made |= keyring.find_many(missing - made.keys(), status)
+        if log.state.fenced and status == DATA:
             # Somebody may have been erased since.
             missing -= keyring.erasures(missing - made.keys()).keys()
         if made.keys() != missing:
@@ -77,6 +80,7 @@ class _AddDomains:
     seen: dict[int, bytes]
     """The shards in which none of the subjects was found."""
     readmit: Body | None = None
+    status: int = DATA
     commit_id: bytes = field(factory=lambda: os.urandom(16))
     changes: list[tuple[int, bytes, bytes]] = field(factory=list)
     rows: list[ShardRow] = field(factory=list)
@@ -95,12 +99,12 @@ class _AddDomains:
         self.changes, self.rows = [], []
         missing = self.subjects
         if state.shards is not self.seen:
-            missing = missing - self.keyring.find_many(missing).keys()
-            if state.fenced and self.readmit is None:
+            missing = missing - self.keyring.find_many(missing, self.status).keys()
+            if state.fenced and self.readmit is None and self.status == DATA:
                 missing = missing - self.keyring.erasures(missing).keys()
         if not missing:
             return None
-        rows = self.rows = self.keyring.new_rows(missing)
+        rows = self.rows = self.keyring.new_rows(missing, self.status)
         self.changes = self.keyring.store_rows(state, rows)
         added = b"".join(row[1] for row in rows)
         bodies = [] if self.readmit is None else [self.readmit]

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from ...errors import DamagedData, NotFoundError, StoreError
 from ...logs import get_logger
-from ...terms import Action, Actor, SubjectKey
+from ...terms import Action, Actor
 from ..format import names, seal
 from ..format.bounds import MAX_ROOT_BYTES, MAX_SHARD_BYTES
 from ..keys.epoch import NextEpoch, next_epoch, renew_shard
@@ -25,7 +25,7 @@ from ..keys.keyring import seal_shard
 from ..keys.root import Unlocked, read_slot
 from ..keys.shards import Shard
 from ..keys.slots import MAX_SLOT_BYTES, SlotContext, SlotOwner, decode_slot, may_open, open_slot
-from ..keys.suppress import Suppression
+from ..keys.suppress import Owned, Suppression
 from ..ledger.epoch import why_void
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import State
@@ -48,7 +48,7 @@ class EpochChanged:
     epoch: bytes
     index: int
     slots: tuple[bytes, ...]
-    dropped: Mapping[bytes, SubjectKey]
+    dropped: Mapping[bytes, Owned]
     """The domains that were left out of the shards, and whose they were."""
     peaks: tuple[bytes, ...]
     """Of the tree of all records before this one: its proof of inclusion."""
@@ -129,7 +129,7 @@ class _Built:
     base: State
     keys: NextEpoch
     changes: tuple[tuple[int, bytes, bytes], ...]
-    dropped: Mapping[bytes, SubjectKey]
+    dropped: Mapping[bytes, Owned]
 
     def fits(self, state: State) -> bool:
         """Tell whether it can be committed on *state*; a new shard would be left unreadable."""
@@ -228,9 +228,9 @@ class _Change:
         self._prove()
         session.expect(Unlocked(keys.root, session.slot))
 
-    def _to_rewrite(self, state: State) -> tuple[list[int], dict[bytes, SubjectKey]]:
+    def _to_rewrite(self, state: State) -> tuple[list[int], dict[bytes, Owned]]:
         """Give the shards that get other keys, and the domains that they lose."""
-        dropped: dict[bytes, SubjectKey] = {}
+        dropped: dict[bytes, Owned] = {}
         numbers: list[int] = []
         if self.erase is not None:
             numbers = self.erase.numbers(state.shards)
@@ -242,7 +242,7 @@ class _Change:
         changed = [n for n in numbers if self._changes(state, n, taken)]
         return changed, dropped
 
-    def _changes(self, state: State, number: int, taken: frozenset[SubjectKey]) -> bool:
+    def _changes(self, state: State, number: int, taken: frozenset[Owned]) -> bool:
         assert self.erase is not None
         shard = self._shard(state, number)
         rows = self.erase.apply(number, shard, taken, self.erase.carried(number, state.shards))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from ...errors import DamagedData, ErasureIncomplete, InputError, NotFoundError
-from ...receipts import Receipt
+from ...receipts import Receipt, Scope
 from ...terms import (
     Action,
     Actor,
@@ -24,10 +24,12 @@ from ...terms import (
     check_reason,
     subject_key,
 )
-from ..keys.suppress import Suppression
-from .epoch import change_epoch, delete_old_keys
+from ..keys.domains import RECORDS
+from ..keys.suppress import Owned, Suppression
+from .epoch import EpochChanged, change_epoch, delete_old_keys
+from .erasures import check_scope, erased_of, gone_of, known_of, names_of, proved, statuses_of
 from .held import refuse_erasure
-from .receipt import Before, Left, proof_at, proof_of, read_receipt, sign_receipt
+from .receipt import Before, Left, effective_by, proof_of, sign_receipt
 from .session import Session
 
 __all__ = ["run_erase"]
@@ -35,60 +37,84 @@ __all__ = ["run_erase"]
 MAX_SUBJECTS: Final = 100_000
 
 
-def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reason: str) -> Receipt:
+def run_erase(
+    session: Session,
+    actor: Actor,
+    subjects: Sequence[Subject],
+    reason: str,
+    scope: Scope = "data",
+) -> Receipt:
     """
     Erase subjects from every snapshot, at once.
 
-    A tenant's own subject takes its children along. When all were erased before,
-    by one erasure, that one gets another receipt.
+    A tenant's own subject takes its children along. Those who were erased before
+    stay so, and the receipt covers them with the erasures that took them.
 
     Raises:
-        NotFoundError: The vault knows nothing of one of them, or only some were
-            erased before; nothing was changed.
+        NotFoundError: The vault knows nothing of one of them; nothing was changed.
         PolicyError: Refused, or a hold stands against it; nothing was changed.
         ErasureIncomplete: The erasure holds, and ``receipt`` says so, but the
             store keeps old key objects: ``remaining``.
     """
     check_reason(reason)
     keys = _subjects(subjects)
+    statuses = statuses_of(check_scope(scope))
     for key in keys:
         session.ask(Action.ERASE, actor, Facts(actor=actor, subject=key, reason=reason))
     session.catch_up()
-    suppression = _suppression(session, keys)
+    suppression = _suppression(session, keys, statuses)
     domains = _domains(session, suppression)
     strangers = _without_domain(keys, domains.values())
-    before = session.keyring.erasures(strangers)
-    if strangers and (domains or len(before) < len(strangers)):
-        _refuse_strangers(keys, strangers, before)
-    if not domains:
-        return _again(session, actor, keys, set(before.values()))
-    counted = Before.of(session, domains)
-    details = {"erasure": suppression.erasure.hex(), "subjects": len(keys)}
-    changed = change_epoch(
-        session,
-        actor,
-        rekey=False,
-        erase=suppression,
-        judge=partial(refuse_erasure, session, keys),
-        action=Action.ERASE,
-        reason=reason,
-        details=details,
-    )
-    if changed is None:
-        return run_erase(session, actor, subjects, reason)
-    session.reader.drop()
-    session.index.drop(changed.dropped)
-    # Somebody else may have erased some of them in the meantime.
-    others = set(_without_domain(keys, changed.dropped.values()))
-    keys = [key for key in keys if key not in others]
-    known = {
-        "erasure": suppression.erasure.hex(),
-        "reason": reason,
-        "domains": sorted(domain_id.hex() for domain_id in changed.dropped),
-        "before": counted.show(),
-        "ledger": proof_of(session, changed),
-    }
-    return _finish(session, actor, keys, known, changed.dropped, changed.left)
+    before = names_of(erased_of(session, strangers), strangers, statuses)
+    _refuse_strangers(session, keys, [key for key in strangers if key not in before], scope)
+    known: dict[bytes, dict[str, Any]] = {}
+    if domains:
+        counted = Before.of(session, domains)
+        changed = change_epoch(
+            session,
+            actor,
+            rekey=False,
+            erase=suppression,
+            judge=partial(refuse_erasure, session, keys),
+            action=Action.ERASE,
+            reason=reason,
+            details={"erasure": suppression.erasure.hex(), "subjects": len(keys)},
+        )
+        if changed is None:
+            return run_erase(session, actor, subjects, reason, scope)
+        session.reader.drop()
+        session.index.drop(changed.dropped)
+        known[suppression.erasure] = {
+            "erasure": suppression.erasure.hex(),
+            "scope": scope,
+            "reason": reason,
+            "domains": sorted(domain_id.hex() for domain_id in changed.dropped),
+            "before": None if counted is None else counted.show(),
+            "effective_by": effective_by(session),
+            "ledger": proof_of(session, changed),
+        }
+        left: Left = changed.left
+    else:
+        changed, left = None, delete_old_keys(session)
+    names = _names(session, keys, statuses, changed, suppression.erasure)
+    return _finish(session, actor, names, statuses, known, left)
+
+
+def _names(
+    session: Session,
+    keys: Sequence[SubjectKey],
+    statuses: Collection[int],
+    changed: EpochChanged | None,
+    erasure: bytes,
+) -> dict[SubjectKey, set[bytes]]:
+    """Give for each subject the erasures that took it, this one and others, in their order."""
+    found = names_of(erased_of(session, keys), keys, statuses)
+    if changed is not None:
+        others = set(_without_domain(keys, changed.dropped.values()))
+        for key in keys:
+            if key not in others:
+                found.setdefault(key, set()).add(erasure)
+    return {key: found[key] for key in keys if key in found}
 
 
 def _subjects(subjects: Sequence[Subject]) -> list[SubjectKey]:
@@ -100,7 +126,9 @@ def _subjects(subjects: Sequence[Subject]) -> list[SubjectKey]:
     return keys
 
 
-def _suppression(session: Session, keys: Iterable[SubjectKey]) -> Suppression:
+def _suppression(
+    session: Session, keys: Iterable[SubjectKey], statuses: frozenset[int]
+) -> Suppression:
     keyring = session.keyring
     return Suppression(
         frozenset(keys),
@@ -108,12 +136,13 @@ def _suppression(session: Session, keys: Iterable[SubjectKey]) -> Suppression:
         keyring.root.secrets.suppression,
         session.header.vault_id,
         keyring.home_key,
+        statuses,
     )
 
 
-def _domains(session: Session, suppression: Suppression) -> dict[bytes, SubjectKey]:
+def _domains(session: Session, suppression: Suppression) -> dict[bytes, Owned]:
     """Give the domains that the erasure takes, and whose they are."""
-    found: dict[bytes, SubjectKey] = {}
+    found: dict[bytes, Owned] = {}
     for number in suppression.numbers(session.log.state.shards):
         shard = session.keyring.current_shard(number)
         if shard is not None:
@@ -121,44 +150,58 @@ def _domains(session: Session, suppression: Suppression) -> dict[bytes, SubjectK
     return found
 
 
-def _without_domain(keys: Iterable[SubjectKey], owners: Collection[SubjectKey]) -> list[SubjectKey]:
+def _without_domain(keys: Iterable[SubjectKey], owners: Iterable[Owned]) -> list[SubjectKey]:
     """Give the subjects of whom there is no domain, nor of any of their children."""
-    known = {*owners, *(owner[:1] for owner in owners)}
+    subjects = {owner.subject for owner in owners}
+    known = {*subjects, *(subject[:1] for subject in subjects)}
     return [key for key in keys if key not in known]
 
 
 def _refuse_strangers(
-    keys: Sequence[SubjectKey],
-    strangers: Sequence[SubjectKey],
-    before: Mapping[SubjectKey, bytes],
+    session: Session, keys: Sequence[SubjectKey], unknown: Sequence[SubjectKey], scope: Scope
 ) -> None:
-    unknown = [key for key in strangers if key not in before]
-    if unknown:
-        raise NotFoundError(
-            f"the vault knows nothing of {len(unknown):,} of {len(keys):,} subjects; "
-            "nothing was changed (.subjects names them)",
-            kind="subject",
-            subjects=tuple(unknown),
-        )
-    raise NotFoundError(
-        f"{len(strangers):,} of {len(keys):,} subjects were erased before; nothing was changed. "
-        "Leave them out (.subjects names them), and ask for their receipt alone",
-        kind="erased",
-        subjects=tuple(strangers),
+    if not unknown:
+        return
+    what = "has no entries of registers about" if scope == "records" else "knows nothing of"
+    text = (
+        f"the vault {what} {len(unknown):,} of {len(keys):,} subjects; "
+        "nothing was changed (.subjects names them)"
     )
+    recorded = session.keyring.find_many(unknown, RECORDS) if scope == "data" else {}
+    if recorded:
+        text = (
+            f"of {len(recorded):,} of {len(keys):,} subjects there are only entries of registers, "
+            'which scope="records" erases; nothing was changed (.subjects names them)'
+        )
+    raise NotFoundError(text, kind="subject", subjects=tuple(unknown))
 
 
 def _finish(
     session: Session,
     actor: Actor,
-    keys: Sequence[SubjectKey],
-    known: Mapping[str, Any],
-    domains: Iterable[bytes],
+    names: Mapping[SubjectKey, set[bytes]],
+    statuses: frozenset[int],
+    known: Mapping[bytes, dict[str, Any]],
     left: Left,
 ) -> Receipt:
     """Look at what there is now, sign that, and raise if the store keeps old keys."""
-    _verify(session, keys, domains)
-    receipt = sign_receipt(session, actor, keys, known, left)
+    erasures, erased = session.log.state.erasures, erased_of(session, names)
+    newest_first = sorted(
+        {name for of in names.values() for name in of}, key=lambda name: -erasures[name].record
+    )
+    facts = proved(
+        session,
+        [
+            known.get(name) or known_of(session, name, erased.scope_of(name))
+            for name in newest_first
+        ],
+    )
+    domains = [bytes.fromhex(d) for each in (facts, *facts["earlier"]) for d in each["domains"]]
+    _verify(session, names, statuses, domains)
+    if not left:
+        facts |= gone_of(session, newest_first)
+    facts["suppressed"] = erased.data.keys() >= names.keys()
+    receipt = sign_receipt(session, actor, names, facts, left)
     if left:
         raise ErasureIncomplete(
             f"the erasure holds, but the store keeps {len(left)} old key objects. When it "
@@ -170,47 +213,18 @@ def _finish(
     return receipt
 
 
-def _verify(session: Session, keys: Iterable[SubjectKey], domains: Iterable[bytes]) -> None:
+def _verify(
+    session: Session,
+    keys: Iterable[SubjectKey],
+    statuses: frozenset[int],
+    domains: Iterable[bytes],
+) -> None:
     """Look for the subjects and their domains in the keyring that counts now."""
     shards = session.log.state.shards
-    if _domains(session, _suppression(session, keys)):
+    if _domains(session, _suppression(session, keys, statuses)):
         raise DamagedData("the keyring still holds a subject that was erased", kind="erasure")
     homes = {domain_id[0] for domain_id in domains}
     for number in sorted(shards.keys() & {*homes, *range(256, 272)}):
         shard = session.keyring.current_shard(number)
         if shard is not None and any(shard.find_id(domain_id) for domain_id in domains):
             raise DamagedData("the keyring still holds a domain that was erased", kind="erasure")
-
-
-def _again(
-    session: Session, actor: Actor, keys: Sequence[SubjectKey], erasures: set[bytes]
-) -> Receipt:
-    """Finish an erasure that holds already, and sign what it has come to."""
-    if len(erasures) > 1:
-        raise InputError(
-            "these subjects were erased by several erasures; ask for the receipt of one at a time",
-            kind="erased",
-        )
-    (erasure,) = erasures
-    state = session.log.state
-    index, stored = state.erasures[erasure]
-    known = _known(session, erasure, index, stored)
-    left = delete_old_keys(session)
-    domains = [domain_id for domain_id, at in state.fenced.items() if at == index]
-    return _finish(session, actor, keys, known, domains, left)
-
-
-def _known(session: Session, erasure: bytes, index: int, stored: int) -> dict[str, Any]:
-    """Give what the erasure's receipt said, or, where there is none, what can still be told."""
-    receipt = read_receipt(session, stored) if stored >= 0 else None
-    if receipt is not None:
-        names = ("erasure", "reason", "domains", "before", "ledger")
-        return {name: receipt.facts[name] for name in names}
-    fenced = session.log.state.fenced
-    return {
-        "erasure": erasure.hex(),
-        "reason": None,
-        "domains": sorted(domain_id.hex() for domain_id, at in fenced.items() if at == index),
-        "before": None,
-        "ledger": proof_at(session, index),
-    }

@@ -16,7 +16,8 @@ def erased_error(session: Session, subject: SubjectKey) -> NotFoundError | None:
     erasure = session.keyring.erasures([subject]).get(subject)
     if erasure is None:
         return None
-    index = session.log.state.erasures.get(erasure, (None, -1))[0]
+    known = session.log.state.erasures.get(erasure)
+    index = None if known is None else known.record
     return NotFoundError(
         f"that subject was erased by ledger record {index}; nothing of it can be read",
         kind="erased",

@@ -23,6 +23,7 @@ from ...terms import (
 )
 from ..content.segment import places_of
 from ..format.pack import CONTENT_KINDS
+from ..keys.domains import RECORDS
 from ..ledger.state import SnapshotRecord
 from .held import marks_on
 from .look import Described, describe, read_table
@@ -74,6 +75,8 @@ class Holdings:
     """Those that bind now."""
     overlays: tuple[Overlay, ...] = ()
     """What is shown in the place of what is stored; both are counted."""
+    records: int = 0
+    """Of how many subjects registers say something, which an erasure of the data leaves."""
 
     @property
     def ok(self) -> bool:
@@ -91,13 +94,14 @@ class Holdings:
         return max((held.created_at for held in self.snapshots), default=None)
 
     def __bool__(self) -> bool:
-        return bool(self.snapshots or self.stored_bytes)
+        return bool(self.snapshots or self.stored_bytes or self.records)
 
     def _sums(self) -> str:
         whose = f" of {self.subjects:,} subjects" if self.subjects > 1 else ""
         found = text.count(len(self.snapshots), "snapshot") + whose
         distinct, stored = text.size(self.distinct_bytes), text.size(self.stored_bytes)
-        return f"{found}, {distinct} distinct, {stored} stored"
+        told = f", entries of registers about {self.records:,}" if self.records else ""
+        return f"{found}, {distinct} distinct, {stored} stored{told}"
 
     def _marks(self) -> list[tuple[str, str]]:
         """Give what stands in words, without the reasons, which may name others."""
@@ -188,7 +192,14 @@ class _Looker:
             stored,
             tuple(self.problems),
             *marks_on(self.session, self.subject),
+            self._records(),
         )
+
+    def _records(self) -> int:
+        keyring = self.session.keyring
+        if len(self.subject) == 1:
+            return keyring.records_of(self.subject[0])
+        return int(keyring.find(self.subject, RECORDS) is not None)
 
     def _trouble(self, exc: LoopbackupError, record: SnapshotRecord | None = None) -> None:
         ids = () if record is None else (record.id.hex(),)

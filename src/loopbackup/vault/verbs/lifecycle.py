@@ -342,7 +342,13 @@ def _open(
         log.complete_creation()
     roles = frozenset({"reader"} if read_only else rec.ALL_ROLES)
     log.signer = None if read_only else unlocked.root.signer(roles)
-    keyring = Keyring(seam, unlocked.root, current=lambda: log.state, refresh=log.refresh)
+    keyring = Keyring(
+        seam,
+        unlocked.root,
+        current=lambda: log.state,
+        refresh=log.refresh,
+        keep_lease=log.lease.keep,
+    )
     index = Index(seam, keyring.index_secret, header.vault_id, log.packs_of)
     reader = ChunkReader(seam, index, log)
     session = Session(

@@ -12,6 +12,7 @@ from ...terms import Action, Actor, Facts, Hold, SubjectKey, check_reason
 from ..format import codec
 from ..format import record as rec
 from ..format.markfacts import MAX_PATTERN_CHARS, MAX_PATTERNS, HoldBody, NoteBody
+from ..keys.domains import RECORDS
 from ..ledger.log import Body, Draft, Fresh
 from ..ledger.state import Mark, State
 from ..source.patterns import Patterns
@@ -74,6 +75,12 @@ def domain_of(session: Session, subject: SubjectKey) -> bytes:
     if subject not in found:
         raise erased_error(session, subject) or NotFoundError("no such subject", kind="subject")
     return found[subject].id
+
+
+def _records_of(session: Session, subject: SubjectKey) -> bytes:
+    """Give the id of the domain of a subject's records, which is made if there is none yet."""
+    store, log, keyring = session.store, session.log, session.keyring
+    return ensure_domains(store, log, keyring, [subject], status=RECORDS)[subject].id
 
 
 def holds_in_force(session: Session) -> tuple[Hold, ...]:
@@ -221,7 +228,10 @@ def run_register(
     session: Session, actor: Actor, name: str, payload: bytes, *, subject: SubjectKey | None
 ) -> str:
     """
-    Record an event of a register, sealed to its subject, else to the audit key; give its id.
+    Record an event of a register, sealed to its subject's records, else to the audit key.
+
+    Returns:
+        Its id.
 
     Raises:
         InputError: It is longer than 8 MiB.
@@ -230,7 +240,7 @@ def run_register(
     if len(payload) > MAX_EVENT_BYTES:
         raise InputError(f"an event has at most {MAX_EVENT_BYTES:,} bytes, not {len(payload):,}")
     begin_mark(session, Action.RECORD, actor, subject=subject)
-    domain = None if subject is None else domain_of(session, subject)
+    domain = None if subject is None else _records_of(session, subject)
     event = os.urandom(16)
 
     def draft(_state: State) -> Draft:

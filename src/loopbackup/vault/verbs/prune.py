@@ -10,24 +10,27 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections import defaultdict
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from attrs import define, field
 
 from ...errors import ConflictError, DamagedData, NotFoundError
 from ...logs import get_logger
+from ...receipts import Receipt
 from ...terms import Action, Actor, Problem
 from ..content.segment import SegmentReader, build_index
 from ..content.upload import Upload, Uploaded
 from ..format import names
 from ..format import record as rec
-from ..format.pack import CONTENT_KINDS, BlobRow, PackFront, encode_block
+from ..format.pack import CONTENT_KINDS, MEMBER, ROW, PackFront, join_block
 from ..keys.domains import Domain
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import Front, State, epoch_short, join_fronts, join_names
 from .claims import lapse_claims
+from .clearing import cleared_by, holders, is_waiting, named_by
+from .complete import Waiting, complete_erasures
 from .mark import LivePart, Marks, basis, domains_of, live_chunks, live_parts, mark
 from .plan_prune import Listing, Plan, condemnations, look
 from .rescue import rescue
@@ -54,7 +57,11 @@ class Pruned:
     """Objects deleted."""
     freed_bytes: int = 0
     kept: int = 0
-    """Objects that the store refused to delete."""
+    """Objects that the store refused to delete, or of which it keeps versions."""
+    receipts: list[Receipt] = field(factory=list)
+    """Of erasures that are complete since now: nothing with their bytes is left."""
+    waiting: list[Waiting] = field(factory=list)
+    """Erasures that are not, and what for."""
     problems: list[Problem] = field(factory=list)
 
     def __str__(self) -> str:
@@ -63,6 +70,8 @@ class Pruned:
             f"{self.swept:,} objects deleted, {self.freed_bytes / 1e6:,.1f} MB freed"
         )
         text += f", {self.kept:,} could not be deleted yet" if self.kept else ""
+        text += f", {len(self.receipts):,} erasures completed" if self.receipts else ""
+        text += f", {len(self.waiting):,} not complete yet" if self.waiting else ""
         return text + (f", {len(self.problems):,} problems" if self.problems else "")
 
 
@@ -89,6 +98,7 @@ def run_prune(session: Session, actor: Actor) -> Pruned:
         get_logger().warning("nothing is swept while parts of the vault cannot be read")
     result.swept, result.freed_bytes, result.kept = swept.objects, swept.bytes, swept.kept
     _drop_old_summaries(session)
+    result.receipts, result.waiting = complete_erasures(session, actor, swept)
     return result
 
 
@@ -119,6 +129,8 @@ class _Job:
     merged: list[bytes] = field(factory=list)
     merged_into: list[Front] = field(factory=list)
     merged_packs: list[Front] = field(factory=list)
+    touched: set[int] = field(factory=set)
+    """Records of erasures of which something goes."""
     _replans: int = 0
 
     def go(self) -> int:
@@ -130,7 +142,8 @@ class _Job:
             pack that is not condemned.
         """
         self._prepare()
-        if self.condemned or self.merged or self.uploaded.packs:
+        moves = self.condemned or self.merged or self.uploaded.packs
+        if moves or is_waiting(self.session.log.state):
             index = self.session.log.commit(self)
             self.result.condemned = len(self.condemned)
             if index is not None:
@@ -193,6 +206,14 @@ class _Job:
         self.condemned = self.plan.dead | self.plan.rewrite | self.plan.unknown
         self.condemned |= self.plan.retired
         self._merge(state)
+        self.touched = self._touched(state)
+
+    def _touched(self, state: State) -> set[int]:
+        if not state.fenced:
+            return set()
+        segments = [r for r in self.session.index.segments(state) if r.short in self.plan.of_erased]
+        unknown = holders(self.session, (n for n in self.plan.unknown if n[:1] in b"pi"), state)
+        return named_by(segments, state).union(*unknown.values())
 
     def _move(self, state: State, marks: Marks, listing: Listing) -> None:
         """Copy live chunks out of the packs to rewrite, verified, under fresh salts."""
@@ -299,7 +320,14 @@ class _Job:
     def _contents(
         self, readers: list[SegmentReader], state: State
     ) -> dict[Domain, list[tuple[PackFront, int, bytes]]] | None:
-        """Collect what the segments hold of packs that stay."""
+        """
+        Collect what the segments hold of packs that stay.
+
+        Memory: the rows as they are stored, 54 bytes a chunk, and 36 more for one in a bundle.
+        """
+        named = Counter(pack.name for reader in readers for pack in reader.packs)
+        # A pack that was taken over from a run is named by two segments.
+        twice = {pack for pack, count in named.items() if count > 1}
         contents: dict[Domain, list[tuple[PackFront, int, bytes]]] = {}
         for domain_id in sorted({d for reader in readers for d in reader.domains()}):
             try:
@@ -308,37 +336,34 @@ class _Job:
                 if domain_id in self.plan.fenced:
                     continue  # So its blocks go with the segments that are merged.
                 return None
-            packs: dict[tuple[PackFront, int], tuple[list[BlobRow], list[bytes]]] = {}
+            # Bytes, not objects: a segment may have tens of millions of rows.
+            packs: dict[tuple[PackFront, int], tuple[bytearray, bytearray]] = {}
             seen: set[tuple[bytes, int]] = set()
             for reader in readers:
                 fronts = {pack.name: pack for pack in reader.packs}
                 for blob, members in reader.rows(domain):
                     if blob.pack in state.condemned or blob.pack in self.condemned:
                         continue
-                    # Two segments name a pack that was taken over from a run.
-                    if (blob.pack, blob.offset) in seen:
-                        continue
-                    seen.add((blob.pack, blob.offset))
+                    if blob.pack in twice:
+                        if (blob.pack, blob.offset) in seen:
+                            continue
+                        seen.add((blob.pack, blob.offset))
                     front = fronts[blob.pack]
-                    rows, parts = packs.setdefault((front, blob.generation), ([], []))
-                    rows.append(
-                        BlobRow(
-                            0,
-                            blob.id,
-                            blob.offset - front.length,
-                            blob.stored,
-                            blob.plain,
-                            len(members) // 36,
-                            blob.codec,
-                            blob.kind,
-                        )
+                    key = (front, blob.generation)
+                    rows, parts = packs.setdefault(key, (bytearray(), bytearray()))
+                    rows += ROW.pack(
+                        0,
+                        blob.id,
+                        blob.offset - front.length,
+                        blob.stored,
+                        blob.plain,
+                        len(members) // MEMBER.size,
+                        blob.codec,
+                        blob.kind,
                     )
-                    parts.append(members)
+                    parts += members
             if packs:
-                contents[domain] = [
-                    (front, generation, encode_block(rows, parts))
-                    for (front, generation), (rows, parts) in packs.items()
-                ]
+                contents[domain] = [(*key, join_block(*packs.pop(key))) for key in list(packs)]
         return contents
 
     # ---- the commit
@@ -356,9 +381,11 @@ class _Job:
             return Rebuild(self._spare)
         if state.size != self.plan.size:
             self._shrink(state)
-        if not self.condemned and not self.merged and not self.uploaded.packs:
+        gone = {*self.condemned, *self.merged}
+        cleared = cleared_by(self.session, state, gone, self.touched)
+        if not gone and not self.uploaded.packs and not cleared:
             return None
-        return self._draft(state)
+        return self._draft(state, cleared)
 
     def _replan(self, state: State) -> None:
         self._replans += 1
@@ -428,13 +455,14 @@ class _Job:
         if marks.pinned:
             self.condemned -= self.plan.dead | self.plan.rewrite | self.plan.retired
 
-    def _draft(self, state: State) -> Draft:
+    def _draft(self, state: State, cleared: Sequence[bytes] = ()) -> Draft:
         condemned = sorted(self.condemned - state.condemned.keys())
         names_, listed = self._inline(join_names(condemned))
         old, old_listed = self._inline(join_names(self.merged))
         packs, packs_listed = self._inline(join_fronts([*self.uploaded.packs, *self.merged_packs]))
         new = join_fronts([*self.uploaded.segments, *self.merged_into])
-        facts = rec.Pruned(names_, listed, old, old_listed, new, packs, packs_listed)
+        clear = b"".join(cleared)
+        facts = rec.Pruned(names_, listed, old, old_listed, new, packs, packs_listed, clear)
         return Draft("prune", facts, [self.session.audit(self.actor, Action.PRUNE)])
 
     def _inline(self, joined: bytes) -> tuple[bytes, bytes]:

@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from attrs import frozen
 
-from ...errors import DamagedData
+from ...errors import DamagedData, NotFoundError, StoreError
+from ...logs import get_logger
 from ...receipts import FORMAT, Level, Receipt, new_opening, subject_ref
 from ...terms import Action, Actor, SubjectKey
 from ..format import record as rec
 from ..ledger.fences import ids_of
-from ..ledger.log import Draft
-from ..ledger.state import SnapshotRecord
+from ..ledger.lease import LEASE_S
+from ..ledger.log import Draft, Fresh
+from ..ledger.state import SnapshotRecord, State
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
 from .epoch import EpochChanged
+from .look import read_table
 from .refold import refold
 from .session import Session, to_datetime
 
-__all__ = ["Before", "Left", "proof_of", "read_receipt", "sign_receipt"]
+__all__ = [
+    "Before",
+    "Left",
+    "effective_by",
+    "iso",
+    "keep_receipt",
+    "proof_at",
+    "proof_of",
+    "read_receipt",
+    "sign_receipt",
+]
 
 Left = Sequence[tuple[str, datetime | None]]
 """Old key objects that the store keeps, each with the time until which, if it says so."""
 
+_NIGHT: Final = timedelta(days=1)
+FEW_DOMAINS: Final = 16
+"""So many are looked up one by one in a snapshot's table of domains."""
 _OLD_COPIES: Final = (
     "Old copies of the store open with every credential that opened the vault when they were made: "
     "whoever has both, from before the erasure, can read them. Change and destroy them to end that."
 )
 _OLD_KEYS: Final = (
-    "A process that had the vault open may hold keys until it next folds the ledger; nothing that "
-    "it writes with them is accepted."
+    "A process that had the vault open may read with keys that it holds until effective_by, and a "
+    "backup that it had begun may hold them until it ends; nothing that it writes with them is "
+    "accepted. What it had read by then is in its hands."
+)
+_OTHER_PROGRAMS: Final = (
+    "effective_by binds programs that use this library. Another program that had copied keys out "
+    "of the memory of one that had the vault open could go on reading the encrypted bytes."
 )
 _LIMITS: Final = (
     _OLD_COPIES,
     "What was restored or exported before the erasure is outside the vault.",
     _OLD_KEYS,
+    _OTHER_PROGRAMS,
+    "What the ledger says about them stays there, sealed; nobody has keys to it.",
     "That an opaque id once stored something, when, and about how much, stays in the ledger.",
     "Whoever has a credential of this vault can test whether a guessed name was erased.",
     "Patterns of holds, and reasons that were given for actions, stay in the ledger.",
@@ -48,7 +71,8 @@ _PASSPHRASES: Final = (
 )
 _PENDING: Final = (
     "The encrypted bytes lie in packs with those of others until a prune has moved the others out; "
-    "the packs are deleted after the grace. Nobody has keys to them."
+    "the packs are deleted after the grace. Nobody has keys to them. The deadline is for a vault "
+    "that is pruned every day, and where no unfinished run claims the packs."
 )
 
 
@@ -61,17 +85,25 @@ class Before:
     stored_bytes: int
 
     @classmethod
-    def of(cls, session: Session, domains: Mapping[bytes, SubjectKey]) -> Before:
+    def of(cls, session: Session, domains: Collection[bytes]) -> Before | None:
         """
         Count, from the index and the ledger alone: no list of entries and no content.
 
-        Cost: the lists of domains of all snapshots of more than 1,024 subjects.
+        None where damage keeps it from counting: nobody has to stay for that.
+
+        Cost: of each snapshot of more than 1,024 subjects the part of its table that
+        would name them, three requests; for many subjects its list of domains.
         """
+        try:
+            return cls._of(session, domains)
+        except (DamagedData, NotFoundError) as exc:
+            get_logger().warning("what is to be erased cannot be counted", kind=exc.kind)
+            return None
+
+    @classmethod
+    def _of(cls, session: Session, domains: Collection[bytes]) -> Before:
         state = session.log.state
-        snapshots = sum(
-            any(domain_id in domains for domain_id in _named(session, record))
-            for record in state.snapshots.values()
-        )
+        snapshots = sum(_names_any(session, record, domains) for record in state.snapshots.values())
         packs: set[bytes] = set()
         stored = 0
         for domain_id in domains:
@@ -93,9 +125,13 @@ class Before:
         }
 
 
-def _named(session: Session, record: SnapshotRecord) -> Iterable[bytes]:
+def _names_any(session: Session, record: SnapshotRecord, domains: Collection[bytes]) -> bool:
+    if record.domains_list and len(domains) <= FEW_DOMAINS:
+        table = read_table(session, record)
+        return any(table.find(domain_id) is not None for domain_id in domains)
     listed = record.domains_list
-    return ids_of(session.log.fetch_list(listed) if listed else record.domains)
+    ids = ids_of(session.log.fetch_list(listed) if listed else record.domains)
+    return any(domain_id in domains for domain_id in ids)
 
 
 def proof_of(session: Session, changed: EpochChanged) -> dict[str, Any]:
@@ -104,47 +140,58 @@ def proof_of(session: Session, changed: EpochChanged) -> dict[str, Any]:
     tree = Tree(changed.index, changed.peaks)
     tree.append(record.leaf)
     path = tuple(reversed(changed.peaks))
-    return _proof(record, leaf_hash(record.leaf), path, tree)
+    shown = _shown(record, leaf_hash(record.leaf), path)
+    return {"size": tree.size, "root": tree.head().hex(), "records": [shown]}
 
 
-def proof_at(session: Session, index: int) -> dict[str, Any]:
-    """Prove any record, by reading all of them; DamagedData where that fails."""
-    hashes, record = [], None
+def proof_at(session: Session, indices: Sequence[int]) -> dict[str, Any]:
+    """Prove any records under one head, by reading all; DamagedData where that fails."""
+    hashes: list[bytes] = []
+    found: dict[int, rec.Record] = {}
+    tree = session.log.state.tree
     for folded in refold(session):
         hashes.append(folded.leaf)
-        record = folded.record if folded.index == index else record
-    if record is None:
+        if folded.index in indices and folded.record is not None:
+            found[folded.index] = folded.record
+    if found.keys() != set(indices):
         raise DamagedData("the record of an erasure is void, or gone", kind="altered_ledger")
-    tree = session.log.state.tree
-    return _proof(record, hashes[index], inclusion_proof(hashes, index), tree)
+    hashes = hashes[: tree.size]
+    shown = [_shown(found[at], hashes[at], inclusion_proof(hashes, at)) for at in indices]
+    return {"size": tree.size, "root": tree.head().hex(), "records": shown}
 
 
-def _proof(record: rec.Record, leaf: bytes, path: Sequence[bytes], tree: Tree) -> dict[str, Any]:
-    shown = {
+def _shown(record: rec.Record, leaf: bytes, path: Sequence[bytes]) -> dict[str, Any]:
+    return {
         "kind": "epoch",
         "index": record.frame.index,
-        "at": _iso(to_datetime(record.frame.at_us)),
+        "at": iso(to_datetime(record.frame.at_us)),
         "leaf": leaf.hex(),
         "proof": [step.hex() for step in path],
     }
-    return {"size": tree.size, "root": tree.head().hex(), "records": [shown]}
 
 
 def sign_receipt(
     session: Session,
     actor: Actor,
-    keys: Sequence[SubjectKey],
+    names: Mapping[SubjectKey, Collection[bytes]],
     known: Mapping[str, Any],
     left: Left,
 ) -> Receipt:
     """
-    Sign what an erasure did to *keys*, and keep it in the ledger.
+    Sign what erasures did to subjects, and keep it in the ledger.
 
     Args:
-        known: The facts ``erasure``, ``reason``, ``domains``, ``before`` and ``ledger``.
+        names: By subject the names of the erasures that took it.
+        known: Facts of the newest erasure, and ``earlier``, as :func:`.erasures.proved`
+            gives them, ``suppressed``, and ``physical`` and ``completes`` where the bytes are
+            gone as well.
         left: Old key objects that the store keeps.
     """
-    openings = {key: new_opening() for key in keys}
+    openings = {key: new_opening() for key in names}
+    shown = [
+        {"ref": subject_ref(key, openings[key]), "erasures": sorted(name.hex() for name in of)}
+        for key, of in names.items()
+    ]
     now = session.log.now()
     level: Level = "E0" if left else "E1"
     kinds = {kind for _, kind, _ in session.log.state.slots}
@@ -153,33 +200,50 @@ def sign_receipt(
         "format": FORMAT,
         "vault": session.header.vault_id.hex(),
         "authority": session.header.authority.hex(),
-        "erased_at": known["ledger"]["records"][0]["at"],
-        "signed_at": _iso(now),
-        "stage": "keys_destroyed",
+        "signed_at": iso(now),
+        "stage": "completed" if "physical" in known else "keys_destroyed",
         # A level counts only if the ones below it hold.
         "level": level,
         "irrevocable_at": _irrevocable(now, left),
-        "subjects": [{"ref": subject_ref(key, opening)} for key, opening in openings.items()],
+        "subjects": shown,
         "keys": {"epoch": session.epoch.hex(), "destinations": [_destination(left)]},
-        "physical": {"note": _PENDING, "destinations": [_removal(session, now)]},
-        "suppressed": True,
+        "physical": known.get("physical")
+        or {"note": _PENDING, "destinations": [_removal(session, now)]},
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
-            "at": _iso(now),
+            "at": iso(now),
             "found": 0,
         },
         "limits": [*_LIMITS, *([_PASSPHRASES] if "passphrase" in kinds else [])],
     }
     receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
-    _keep(session, actor, bytes.fromhex(known["erasure"]), receipt)
+    erasure = bytes.fromhex(known["erasure"])
+    keep_receipt(session, actor, erasure, receipt, Action.ERASE, again=True)
     return receipt
 
 
 def _removal(session: Session, now: datetime) -> dict[str, Any]:
-    """Say when a prune that runs right now would have the bytes deleted by the next one."""
-    grace_s = session.header.grace_s
-    earliest = _iso(now + timedelta(seconds=grace_s))
-    return {"store": "primary", "grace_s": grace_s, "earliest": earliest}
+    """
+    Say when two prunes can have the bytes deleted at the earliest, and by when nightly ones have.
+
+    Nobody can say by when on a store that locks objects, or that does not answer.
+    """
+    try:
+        info = session.store.describe()
+        locks, soft_days = info.locks, info.soft_delete_days
+        is_known = locks is None
+    except StoreError as exc:
+        get_logger().warning("the store does not say how long it keeps bytes", kind=exc.kind)
+        locks, soft_days, is_known = None, None, False
+    earliest = now + timedelta(seconds=session.header.grace_s, days=soft_days or 0)
+    return {
+        "store": "primary",
+        "grace_s": session.header.grace_s,
+        "soft_delete_days": soft_days,
+        "locks": locks,
+        "earliest": iso(earliest),
+        "deadline": iso(earliest + 2 * _NIGHT) if is_known else None,
+    }
 
 
 def _irrevocable(now: datetime, left: Left) -> str | None:
@@ -187,23 +251,53 @@ def _irrevocable(now: datetime, left: Left) -> str | None:
     ends = [until for _, until in left]
     if not all(ends):
         return None
-    return _iso(max([now, *(end for end in ends if end is not None)]))
+    return iso(max([now, *(end for end in ends if end is not None)]))
 
 
 def _destination(left: Left) -> dict[str, Any]:
-    shown = [{"object": name, "until": None if end is None else _iso(end)} for name, end in left]
+    shown = [{"object": name, "until": None if end is None else iso(end)} for name, end in left]
     return {"store": "primary", "left": shown}
 
 
-def _iso(moment: datetime) -> str:
+def effective_by(session: Session) -> str:
+    """
+    Say from when on no process uses keys of an erasure whose record stands in the ledger now.
+
+    Whoever looks at the ledger from now on sees it, and nobody goes longer without.
+    """
+    return iso(session.log.now() + timedelta(seconds=LEASE_S + 1))
+
+
+def iso(moment: datetime) -> str:
+    """Give an instant as receipts have it."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _keep(session: Session, actor: Actor, erasure: bytes, receipt: Receipt) -> None:
+def keep_receipt(
+    session: Session,
+    actor: Actor,
+    erasure: bytes,
+    receipt: Receipt,
+    action: Action,
+    *,
+    again: bool,
+) -> bool:
+    """
+    Keep a receipt in the ledger, sealed; True if it is there.
+
+    Args:
+        again: Also where there is one already that completes the erasure.
+    """
     ref = b"receipt" + session.keyring.generation_ref
     body = session.body("meta", ref, receipt.to_json())
     facts = rec.Receipted(erasure, receipt.stage)
-    session.log.commit_draft(Draft("receipt", facts, [body, session.audit(actor, Action.ERASE)]))
+
+    def draft(state: State) -> Draft | None:
+        if not again and state.erasures[erasure].completed >= 0:
+            return None
+        return Draft("receipt", facts, [body, session.audit(actor, action)])
+
+    return session.log.commit(Fresh(draft)) is not None
 
 
 def read_receipt(session: Session, index: int) -> Receipt | None:

@@ -119,6 +119,10 @@ class Relocator:
             raise NotFoundError("a chunk of this run has no place")
         return self._session.reader.read_place(domain, chunk_id, place, kind)
 
+    def may_read(self, domain: Domain) -> object:
+        """Raise DamagedData if the domain was erased since."""
+        return self._session.reader.may_read(domain)
+
     def _old_place(self, domain: Domain, chunk_id: bytes) -> Place | None:
         places = self._old.get(domain.id)
         if places is None:

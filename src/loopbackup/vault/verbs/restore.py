@@ -55,6 +55,7 @@ LONG_BYTES: Final = 8 << 20
 AHEAD: Final = 3
 """Chunks of a long file that are fetched while one is written; at most 4 MiB each."""
 _POINTLESS: Final = ("full", "read_only")
+_ERASED: Final = "it belongs to a subject that was just erased"
 _HARMLESS: Final = ("owner", "mode", "xattrs", "times", "links", "special", "metadata")
 
 
@@ -131,7 +132,7 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
         return run.result
     run.go()
     reporter.finish()
-    _raise_if_incomplete(run.result)
+    _raise_if_incomplete(run.result, job)
     return run.result
 
 
@@ -150,7 +151,7 @@ def _record(session: Session, job: RestoreJob) -> None:
         get_logger().warning("the restore could not be recorded", kind=exc.kind)
 
 
-def _raise_if_incomplete(result: Restored) -> None:
+def _raise_if_incomplete(result: Restored, job: RestoreJob) -> None:
     damaged = [p for p in result.problems if p.kind == "damaged"]
     if damaged:
         raise DamagedData(
@@ -159,7 +160,9 @@ def _raise_if_incomplete(result: Restored) -> None:
             problems=tuple(result.problems),
             report=result,
         )
-    failed = [p for p in result.problems if p.kind not in _HARMLESS]
+    # Of a whole snapshot erased people are left out; who asked for one is told.
+    harmless = _HARMLESS if job.subject is not None else (*_HARMLESS, "erased")
+    failed = [p for p in result.problems if p.kind not in harmless]
     if failed:
         ended = next((p for p in failed if p.kind in _POINTLESS), None)
         how = f"the restore stopped, {ended}" if ended else f"{len(failed)} could not be restored"
@@ -184,6 +187,12 @@ def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int
             continue
         if (status.st_dev, status.st_ino) in own:
             raise InputError("the target lies in the vault's own folder; restore elsewhere")
+
+
+def _lost(node: Node, exc: DamagedData) -> Problem:
+    if exc.kind == "erased":
+        return Problem("erased", _ERASED)
+    return Problem("damaged", str(exc), node.path, exc.context.get("object"))
 
 
 @define
@@ -276,6 +285,9 @@ class _Run:
         self.result.restricted += row.entries
 
     def _list_lost(self, exc: DamagedData) -> None:
+        if exc.kind == "erased":
+            self._failed(Problem("erased", _ERASED))
+            return
         found = exc.context.get("object")
         self._failed(Problem("damaged", f"a list of entries is lost: {exc}", object=found))
 
@@ -410,8 +422,7 @@ class _Run:
                 if exc.problem.kind in _POINTLESS:
                     break
             except DamagedData as exc:
-                found = exc.context.get("object")
-                done.problems.append(Problem("damaged", str(exc), node.path, found))
+                done.problems.append(_lost(node, exc))
         return done
 
     def _write_small(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import Final, TypeAlias
 
-from attrs import define
+from attrs import define, field
 
 from ...errors import StoreError
 from ...logs import get_logger
@@ -18,6 +19,7 @@ from .session import Session
 
 __all__ = ["Swept", "ahead", "sweep"]
 
+_Short: TypeAlias = bytes
 MAX_KEPT: Final = 1024
 MAX_AHEAD_S: Final = 900
 """Clocks of hosts that are less apart are not worth a word."""
@@ -30,6 +32,8 @@ class Swept:
     objects: int = 0
     bytes: int = 0
     kept: int = 0
+    until: dict[_Short, datetime | None] = field(factory=dict)
+    """Short names of what stays, each with the time until which, if the store says so."""
 
 
 def sweep(session: Session, actor: Actor, counted: int) -> Swept:
@@ -41,8 +45,8 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
             caller has found every live chunk a place outside of what was
             condemned by then, and condemned nothing live itself.
 
-    An object that the store refuses to delete is kept in the record and tried
-    again by the next sweep.
+    An object that the store refuses to delete, or of which it keeps versions, is kept
+    in the record and tried again by the next sweep.
     """
     state = session.log.state
     upto, due = _due(session, state, counted)
@@ -53,34 +57,37 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
         for prefix in (names.PACKS, names.INDEX, names.LISTS, names.KEYS)
         for entry in session.store.list(prefix)
     }
-    result, kept = Swept(), []
-    for short, name in _named(due, sizes):
+    result = Swept()
+    before = state.swept.get(session.header.vault_id, (-1, frozenset()))
+    for short, name in _named(due, sizes, before[1]):
         try:
             remains = session.store.delete(name)
         except StoreError as exc:
             get_logger().warning("an object cannot be deleted yet", object=name, kind=exc.kind)
-            kept.append(short)
+            result.until[short] = None
             continue
         if remains.versions:
-            kept.append(short)
-        result.objects += 1
-        result.bytes += sizes[name]
-    kept = sorted(set(kept))
+            result.until[short] = remains.until
+        result.objects += name in sizes
+        result.bytes += sizes.get(name, 0)
+    kept = sorted(result.until)
     result.kept = len(kept)
-    before = state.swept.get(session.header.vault_id, (-1, frozenset()))
     if upto >= before[0] and (upto, frozenset(kept)) != before and len(kept) <= MAX_KEPT:
         facts = rec.Swept(session.header.vault_id, upto, join_names(kept))
         session.log.commit_draft(Draft("swept", facts, [session.audit(actor, Action.PRUNE)]))
     return result
 
 
-def _named(due: list[bytes], sizes: dict[str, int]) -> Iterator[tuple[bytes, str]]:
+def _named(
+    due: list[bytes], sizes: dict[str, int], kept: Collection[bytes]
+) -> Iterator[tuple[bytes, str]]:
     """Give the objects that stand in the store, each with the short name that condemns it."""
     for short in due:
         name = object_name(short)
         if short[:1] == b"k":
             yield from ((short, key) for key in sorted(sizes) if key.startswith(name))
-        elif name in sizes:
+        elif name in sizes or short in kept:
+            # Of what is not listed any more the store may keep versions.
             yield short, name
 
 
