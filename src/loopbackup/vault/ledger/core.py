@@ -8,11 +8,12 @@ from msgspec import Meta, Struct
 
 from ...errors import DamagedData
 from ..format import codec
-from ..format.header import Bytes16, Bytes32
+from ..format.header import Bytes16, Bytes32, Count
 from ..format.names import content_hash
 from ..format.placefacts import Observed
 from ..format.record import BodyRef, Certificate
 from .marks import MAX_MARKS, MarkKind
+from .replicas import Replica
 from .state import (
     Alarm,
     Claim,
@@ -45,6 +46,23 @@ class StoredMark(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tru
     """Empty for one that is lost."""
 
 
+class StoredReplica(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A replica that the ledger knows; fields as in :class:`Replica`."""
+
+    store: Bytes16
+    index: int
+    ref: BodyRef | None
+    body: bytes
+    """Empty for one that is lost."""
+    size: Count
+    peaks: Annotated[list[Bytes32], Meta(max_length=63)]
+    keys: int
+    swept: int
+    kept: bytes
+    at_us: int
+    lost: bool
+
+
 class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """A state on disk: the body of a summary."""
 
@@ -72,6 +90,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     fenced: list[tuple[Bytes16, int]]
     erasures: list[tuple[Bytes16, int, int]]
     observed: tuple[Observed, int] | None
+    replicas: list[StoredReplica]
     last_summary: int
     alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
 
@@ -118,6 +137,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         distrusted=join_names(sorted(state.distrusted)),
         fenced=sorted(state.fenced.items()),
         erasures=sorted((name, *found) for name, found in state.erasures.items()),
+        replicas=[_kept(state.replicas[k], bodies=bodies) for k in sorted(state.replicas)],
         last_summary=state.last_summary,
         alarms=[(a.index, a.reason) for a in state.alarms],
         marks=[_stored(mark, bodies=bodies) for mark in state.marks.values()],
@@ -166,6 +186,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         distrusted=frozenset(split_names(core.distrusted)),
         fenced=dict(core.fenced),
         erasures={name: (index, receipt) for name, index, receipt in core.erasures},
+        replicas={replica.store: _back(replica) for replica in core.replicas},
         last_summary=core.last_summary,
         alarms=tuple(Alarm(*a) for a in core.alarms),
         marks={mark.id: _loaded(mark) for mark in core.marks},
@@ -207,4 +228,36 @@ def _loaded(mark: StoredMark) -> Mark:
         tuple(mark.snapshots),
         mark.ref,
         body,
+    )
+
+
+def _kept(replica: Replica, *, bodies: bool) -> StoredReplica:
+    ref, body = replica.body or (None, b"")
+    return StoredReplica(
+        replica.store,
+        replica.index,
+        ref,
+        (body or b"") if bodies else b"",
+        replica.size,
+        list(replica.peaks),
+        replica.keys,
+        replica.swept,
+        join_names(sorted(replica.kept)),
+        replica.at_us,
+        replica.lost,
+    )
+
+
+def _back(stored: StoredReplica) -> Replica:
+    return Replica(
+        stored.store,
+        stored.index,
+        None if stored.ref is None else _known([(stored.ref, stored.body)])[0],
+        stored.size,
+        tuple(stored.peaks),
+        stored.keys,
+        stored.swept,
+        frozenset(split_names(stored.kept)),
+        stored.at_us,
+        stored.lost,
     )

@@ -20,6 +20,7 @@ from ..format.record import Certificate, Record
 from .fences import Erasure, names_fenced
 from .keyfold import plan_keys
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
+from .replicas import Replica, plan_replicas
 from .tree import Tree
 from .values import (
     Alarm,
@@ -98,6 +99,8 @@ class State:
     fenced: dict[bytes, int] = Factory(dict)
     """Ids of erased domains -> the record that erased them; nothing may name them again."""
     erasures: dict[bytes, Erasure] = Factory(dict)
+    replicas: dict[bytes, Replica] = Factory(dict)
+    """By store id; those given up included, for they may not come back."""
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
     commits: dict[bytes, int] = Factory(dict)
@@ -254,6 +257,7 @@ class State:
                 return lambda: self._end_claim(facts.run)
             case _:
                 change = plan_keys(self, record, facts, fetch_list)
+                change = plan_replicas(self, record, facts) if change is None else change
                 return self._plan_mark(record, facts, fetch_list) if change is None else change
 
     def _refuse_condemned(self, lists: list[bytes]) -> None:
@@ -441,8 +445,8 @@ class State:
         """
         Give the condemned names that a later fold still has to know.
 
-        A name may be dropped once it is swept from the primary store and every
-        index segment that could name it has been replaced, and no claim names it.
+        A name may be dropped once it is swept from all stores and every index
+        segment that could name it has been replaced, and no claim names it.
         """
         claimed = self.claimed()
         upto, kept = self.swept.get(store, (-1, frozenset()))
@@ -450,7 +454,11 @@ class State:
         return {
             name: when
             for name, when in self.condemned.items()
-            if when[0] > upto or name in kept or oldest <= when[0] or name in claimed
+            if when[0] > upto
+            or name in kept
+            or oldest <= when[0]
+            or name in claimed
+            or any(replica.lacks(when[0], name) for replica in self.replicas.values())
         }
 
 
