@@ -92,7 +92,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     observed: tuple[Observed, int] | None
     replicas: list[StoredReplica]
     last_summary: int
-    alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
+    alarms: Annotated[list[tuple[int, str, Bytes32]], Meta(max_length=1 << 20)]
 
 
 def encode_state(state: State, *, bodies: bool = True) -> bytes:
@@ -139,7 +139,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         erasures=sorted((name, *found) for name, found in state.erasures.items()),
         replicas=[_kept(state.replicas[k], bodies=bodies) for k in sorted(state.replicas)],
         last_summary=state.last_summary,
-        alarms=[(a.index, a.reason) for a in state.alarms],
+        alarms=[(a.index, a.reason, a.leaf) for a in state.alarms],
         marks=[_stored(mark, bodies=bodies) for mark in state.marks.values()],
     )
     return codec.encode(core)

@@ -112,6 +112,11 @@ class Log:
         return self._shown
 
     @property
+    def first(self) -> bytes:
+        """Record 0."""
+        return self._first
+
+    @property
     def folded(self) -> State:
         """The fold of the records alone."""
         return self._folded
@@ -154,6 +159,10 @@ class Log:
         known = [h for h in (head, seen) if h is not None]
         with self._lock:
             limit = gapless(self._store) if self.is_replica else None
+            if limit == 0:
+                raise FormatError(
+                    "this replica is not filled yet: replicate to it again", kind="no_vault"
+                )
             if not self._load_remembered(known, limit) and not self._load_summary(known, limit):
                 self._take(self._genesis())
                 self._refuse_other_first()

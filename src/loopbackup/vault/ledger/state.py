@@ -138,8 +138,8 @@ class State:
             record, roles = admitted or self._admit(data)
             effect = self._judge(record, roles, fetch_list)
         except Void as exc:
-            self._alarm(str(exc))
             self.tree.append(exc.leaf or data)
+            self.alarms = (*self.alarms, Alarm(self.size - 1, str(exc), self.tree.last))
             return None
         except _Altered as exc:
             raise DamagedData(str(exc), kind="altered_ledger", index=self.size) from None
@@ -162,9 +162,6 @@ class State:
             return None
         follows = record.whole and record.frame.tree == self.tree.head()
         return (record, roles) if follows else None
-
-    def _alarm(self, reason: str) -> None:
-        self.alarms = (*self.alarms, Alarm(self.size, reason))
 
     def _admit(self, data: bytes) -> Admitted:
         """

@@ -285,6 +285,7 @@ def open_vault(
     gate: Gate | None = None,
     store: Store | None = None,
     allow_insecure_loopback: bool = False,
+    replicas: Mapping[str, Callable[[], Store]] | None = None,
 ) -> Session:
     """
     Open a vault: header, ledger, slot, root.
@@ -319,6 +320,7 @@ def open_vault(
     except BaseException:
         seam.close()
         raise
+    session.replicas = dict(replicas or {})
     _ask(session, actor)
     return session
 
