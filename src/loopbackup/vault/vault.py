@@ -538,8 +538,9 @@ class Vault(Marking, Replicating):
                 erased before (kind "erased"); nothing was changed.
             PolicyError: Refused; nothing was changed. :class:`HoldActive` where a
                 hold stands against it.
-            ErasureIncomplete: It holds, and ``.receipt`` says so, but the store
-                keeps old key objects; erase again when it lets them go.
+            ErasureIncomplete: It holds, and ``.receipt`` says so, but a store keeps old
+                key objects, or a replica is out of reach (``.remaining``). Erase again
+                when that is mended, with every replica given to :meth:`open`.
             InputError: No subjects, too many, or no reason.
 
         Cost: reads the keyring shards in which they may stand (for a tenant all)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 
 from attrs import evolve
+from msgspec import structs
 
 from ...errors import DamagedData, NotFoundError, RollbackDetected
 from ...logs import get_logger
@@ -23,7 +24,7 @@ from .fences import of_others
 from .memory import Head, rolled_back
 from .state import State, epoch_short
 
-__all__ = ["buried_by", "gapless", "is_past", "keys_over", "lag"]
+__all__ = ["buried_by", "followed", "gapless", "is_past", "keys_over", "lag"]
 
 
 def gapless(store: StoreSeam) -> int:
@@ -101,6 +102,11 @@ def buried_by(store: StoreSeam, header: Header, epoch: bytes, before: int) -> To
     if found.size <= before:
         raise DamagedData("a tombstone is older than the records before it", object=name)
     return found
+
+
+def followed(first: Tombstone, then: Tombstone) -> Tombstone:
+    """Give the tombstone that *first* has led to, with the fences of both."""
+    return structs.replace(then, fenced=[*first.fenced, *then.fenced])
 
 
 def is_past(state: State, ahead: Tombstone) -> bool:

@@ -35,7 +35,7 @@ from ..format.record import BodyRef, Record
 from ..format.tombstone import Tombstone
 from ..keys.root import Signer
 from ..store.seam import StoreSeam
-from .ahead import buried_by, gapless, is_past, keys_over, lag
+from .ahead import buried_by, followed, gapless, is_past, keys_over, lag
 from .commit import (
     LIST_MAGIC,
     Body,
@@ -184,7 +184,7 @@ class Log:
             found = buried_by(self._store, self._header, self.state.epoch, before)
             if found is None:
                 return
-            self._ahead = found
+            self._ahead = found if self._ahead is None else followed(self._ahead, found)
             self._take(self._folded)
 
     def remember(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ...errors import DamagedData, ErasureIncomplete, InputError, NotFoundError
 from ...receipts import Receipt
+from ...show import text
 from ...terms import (
     Action,
     Actor,
@@ -27,6 +28,7 @@ from ...terms import (
 from ..keys.suppress import Suppression
 from .epoch import change_epoch, delete_old_keys
 from .held import refuse_erasure
+from .reach import Remaining, reach_replicas
 from .receipt import Before, Left, proof_at, proof_of, read_receipt, sign_receipt
 from .session import Session
 
@@ -47,7 +49,7 @@ def run_erase(session: Session, actor: Actor, subjects: Sequence[Subject], reaso
             erased before; nothing was changed.
         PolicyError: Refused, or a hold stands against it; nothing was changed.
         ErasureIncomplete: The erasure holds, and ``receipt`` says so, but the
-            store keeps old key objects: ``remaining``.
+            store keeps old key objects, or a replica is out of reach: ``remaining``.
     """
     check_reason(reason)
     keys = _subjects(subjects)
@@ -156,18 +158,32 @@ def _finish(
     domains: Iterable[bytes],
     left: Left,
 ) -> Receipt:
-    """Look at what there is now, sign that, and raise if the store keeps old keys."""
+    """Look at what there is now, reach the replicas, sign that, and raise if old keys are left."""
     _verify(session, keys, domains)
-    receipt = sign_receipt(session, actor, keys, known, left)
-    if left:
+    replicas = reach_replicas(session, actor, known["ledger"]["records"][0]["index"])
+    receipt = sign_receipt(session, actor, keys, known, left, replicas)
+    pending = [replica for replica in replicas if replica.left]
+    if left or pending:
         raise ErasureIncomplete(
-            f"the erasure holds, but the store keeps {len(left)} old key objects. When it "
-            "allows to delete them, erase the same subjects again: that deletes them, and "
-            "gives a receipt that says so",
+            _incomplete(len(left), len(pending)),
             receipt=receipt,
-            remaining=tuple(left),
+            remaining=(
+                *(Remaining(name, until) for name, until in left),
+                *(one for replica in pending for one in replica.left),
+            ),
         )
     return receipt
+
+
+def _incomplete(left: int, pending: int) -> str:
+    parts = [f"the store keeps {left} old key objects"] if left else []
+    parts += [f"old keys are left at {text.count(pending, 'replica')}"] if pending else []
+    return (
+        f"the erasure holds, but {' and '.join(parts)} (.remaining says which, and why). "
+        "When that can be mended, erase the same subjects again, with every replica given to "
+        "open: that deletes them, and gives a receipt that says so. vault.declare_lost gives "
+        "up a replica for good"
+    )
 
 
 def _verify(session: Session, keys: Iterable[SubjectKey], domains: Iterable[bytes]) -> None:

@@ -17,6 +17,7 @@ from ..ledger.log import Draft
 from ..ledger.state import SnapshotRecord
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
 from .epoch import EpochChanged
+from .reach import Reached
 from .refold import refold
 from .session import Session, to_datetime
 
@@ -136,6 +137,7 @@ def sign_receipt(
     keys: Sequence[SubjectKey],
     known: Mapping[str, Any],
     left: Left,
+    replicas: Sequence[Reached] = (),
 ) -> Receipt:
     """
     Sign what an erasure did to *keys*, and keep it in the ledger.
@@ -143,10 +145,12 @@ def sign_receipt(
     Args:
         known: The facts ``erasure``, ``reason``, ``domains``, ``before`` and ``ledger``.
         left: Old key objects that the store keeps.
+        replicas: What it has come to at each.
     """
+    ends = [*(until for _, until in left), *(one.until for r in replicas for one in r.left)]
     openings = {key: new_opening() for key in keys}
     now = session.log.now()
-    level: Level = "E0" if left else "E1"
+    level: Level = "E0" if ends else "E1"
     kinds = {kind for _, kind, _ in session.log.state.slots}
     facts = {
         **known,
@@ -158,17 +162,30 @@ def sign_receipt(
         "stage": "keys_destroyed",
         # A level counts only if the ones below it hold.
         "level": level,
-        "irrevocable_at": _irrevocable(now, left),
+        "irrevocable_at": _irrevocable(now, ends),
         "subjects": [{"ref": subject_ref(key, opening)} for key, opening in openings.items()],
-        "keys": {"epoch": session.epoch.hex(), "destinations": [_destination(left)]},
-        "physical": {"note": _PENDING, "destinations": [_removal(session, now)]},
+        "keys": {
+            "epoch": session.epoch.hex(),
+            "destinations": [_destination(left), *map(_at_replica, replicas)],
+        },
+        "physical": {
+            "note": _PENDING,
+            "destinations": [
+                _removal(session, now),
+                *({**_removal(session, now), **r.named()} for r in replicas if not r.is_lost),
+            ],
+        },
         "suppressed": True,
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
             "at": _iso(now),
             "found": 0,
         },
-        "limits": [*_LIMITS, *([_PASSPHRASES] if "passphrase" in kinds else [])],
+        "limits": [
+            *_LIMITS,
+            *([_PASSPHRASES] if "passphrase" in kinds else []),
+            *(limit for replica in replicas if (limit := replica.limit)),
+        ],
     }
     receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
     _keep(session, actor, bytes.fromhex(known["erasure"]), receipt)
@@ -182,9 +199,8 @@ def _removal(session: Session, now: datetime) -> dict[str, Any]:
     return {"store": "primary", "grace_s": grace_s, "earliest": earliest}
 
 
-def _irrevocable(now: datetime, left: Left) -> str | None:
+def _irrevocable(now: datetime, ends: Sequence[datetime | None]) -> str | None:
     """Say when the last old key is gone: now, when the store says, or nobody knows when."""
-    ends = [until for _, until in left]
     if not all(ends):
         return None
     return _iso(max([now, *(end for end in ends if end is not None)]))
@@ -192,7 +208,13 @@ def _irrevocable(now: datetime, left: Left) -> str | None:
 
 def _destination(left: Left) -> dict[str, Any]:
     shown = [{"object": name, "until": None if end is None else _iso(end)} for name, end in left]
-    return {"store": "primary", "left": shown}
+    stage = "pending" if left else "keys_destroyed"
+    return {"store": "primary", "stage": stage, "left": shown}
+
+
+def _at_replica(replica: Reached) -> dict[str, Any]:
+    left = [(one.what, one.until) for one in replica.left]
+    return {**_destination(left), **replica.named(), "stage": replica.stage}
 
 
 def _iso(moment: datetime) -> str:
