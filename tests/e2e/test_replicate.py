@@ -538,6 +538,27 @@ def test_opener_passes_over_records_above_a_gap(tmp_path: Path) -> None:
         assert read_all(copy) == read_all(vault)
 
 
+def test_old_head_keeps_its_keys_until_newcomers_have_their_record() -> None:
+    """A shard with newcomers takes the place of another; readers of the old head need that one."""
+    vault, there = pair()
+    vault.backup([lb.Item("a", data=b"a", subject="user-42")], name="n")
+    replicate(vault, there)
+    held = read_all(vault)
+    vault.backup([lb.Item("a", data=b"a", subject="user-43")], name="n")
+    stopped = FaultStore(there, script(Rule(Crash("before"), "put", "ledger/*")))
+    with pytest.raises(Crashed):
+        replicate(vault, stopped)
+
+    with copy_of(there) as copy:
+        assert read_all(copy) == held
+
+    replicate(vault, there)
+    shards = {entry.key for entry in there.list(names.SHARDS)}
+    current = vault._session.log.state.shards.values()
+    assert shards == {names.shard_name(digest) for digest in current}
+    assert replicate(vault, there).objects == 0
+
+
 def test_replica_that_was_never_filled_says_so() -> None:
     """Its first record comes last, so there is all of it or nothing."""
     vault, there = pair()

@@ -70,6 +70,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     size: int
     peaks: list[Bytes32]
     epoch: Bytes16
+    epoch_index: Count
     root: Bytes32
     salt: Bytes32
     none_domain: Bytes16
@@ -107,6 +108,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         size=state.size,
         peaks=state.tree.peaks,
         epoch=state.epoch,
+        epoch_index=state.epoch_index,
         root=state.root,
         salt=state.salt,
         none_domain=state.none_domain,
@@ -162,6 +164,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         authority=authority,
         tree=tree,
         epoch=core.epoch,
+        epoch_index=core.epoch_index,
         root=core.root,
         salt=core.salt,
         none_domain=core.none_domain,

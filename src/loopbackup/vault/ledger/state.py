@@ -70,6 +70,8 @@ class State:
     authority: bytes
     tree: Tree = Factory(Tree)
     epoch: bytes = b""
+    epoch_index: int = 0
+    """The record that began the epoch."""
     root: bytes = b""
     salt: bytes = b""
     none_domain: bytes = b""

@@ -8,7 +8,7 @@ on to the keys that count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -23,11 +23,12 @@ from ..format.tombstone import MAGIC, Tombstone, encode_tombstone, is_tombstone
 from ..keys.slots import MAX_SLOT_BYTES
 from ..ledger.replicas import Replica
 from ..ledger.state import State, epoch_short
+from ..ledger.values import key_short
 from ..store.seam import StoreSeam
 from .replica_copy import Copied, Wanted, copy_all
 from .session import Session
 
-__all__ = ["BuriedKeys", "renew_keys"]
+__all__ = ["BuriedKeys", "delete_keys", "renew_keys"]
 
 MAX_TRIES: Final = 16
 HEAD_BYTES: Final = len(MAGIC)
@@ -47,6 +48,11 @@ class BuriedKeys:
     copied: Copied
     left: list[tuple[str, datetime | None]] = field(factory=list)
     """Old key objects that the store keeps, and until when if it says so."""
+    needed: dict[str, int] = field(factory=dict)
+    """
+    Shards that were replaced, and by which record: whoever opens the replica needs them until
+    it has that record, for nothing leads him on to others.
+    """
 
 
 def renew_keys(session: Session, replica: Replica, target: StoreSeam) -> BuriedKeys:
@@ -71,8 +77,10 @@ def renew_keys(session: Session, replica: Replica, target: StoreSeam) -> BuriedK
         try:
             missing = _put(session, wanted, target, copied)
             if not missing:
-                left = _bury(session, state, replica, target, present)
-                return BuriedKeys(state, 0 if left else state.size, copied, left)
+                needed = _still_needed(state, replica, present)
+                left = _bury(session, state, replica, target, present, needed)
+                upto = min(needed.values(), default=state.size)
+                return BuriedKeys(state, 0 if left else upto, copied, left, needed)
         except AlreadyExistsError as exc:
             # A tombstone: an erasure was faster, and its record is in the ledger.
             missing, taken = [], exc
@@ -133,10 +141,11 @@ def _bury(
     replica: Replica,
     target: StoreSeam,
     present: dict[str, int],
+    needed: Collection[str],
 ) -> list[tuple[str, datetime | None]]:
     """Put tombstones, then delete everything else that does not count; give what stays."""
     current = {one.name for one in _current(state)}
-    old = sorted(present.keys() - current)
+    old = sorted(present.keys() - current - set(needed))
     roots = {name: epoch for name in old if (epoch := _epoch_of_root(name))}
     buried = {
         short[1:17]
@@ -155,9 +164,29 @@ def _bury(
             get_logger().warning("a root cannot be overwritten yet", object=name, kind=exc.kind)
             left.append((name, None))
     # An opener that found no tombstone yet may be reading them: those come last.
-    for name in old:
-        if name in roots:
-            continue
+    return left + delete_keys(target, [name for name in old if name not in roots])
+
+
+def _still_needed(state: State, replica: Replica, present: Iterable[str]) -> dict[str, int]:
+    """
+    Give the old shards that a reader of the replica as it is may need, and what replaced them.
+
+    A change of keys leads readers on to the shards of then; what replaced one since, as
+    new domains do, they learn from its record alone.
+    """
+    seen = max(replica.size, state.epoch_index + 1)
+    needed = {}
+    for name in present:
+        index, _ = state.condemned.get(key_short(name) or b"", (-1, 0))
+        if names.epoch_of(name) is None and index >= seen:
+            needed[name] = index
+    return needed
+
+
+def delete_keys(target: StoreSeam, gone: Iterable[str]) -> list[tuple[str, datetime | None]]:
+    """Delete key objects of a replica; give what its store keeps."""
+    left: list[tuple[str, datetime | None]] = []
+    for name in gone:
         try:
             remains = target.delete(name)
         except StoreError as exc:

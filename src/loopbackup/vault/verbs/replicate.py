@@ -36,7 +36,7 @@ from ..store.protocol import Store, StoredObject
 from ..store.registry import redact_url
 from ..store.seam import MAX_OBJECT_BYTES, StoreSeam
 from .replica_copy import Copied, Wanted, copy_all, copy_one
-from .replica_keys import BuriedKeys, renew_keys
+from .replica_keys import BuriedKeys, delete_keys, renew_keys
 from .replica_place import ReplicaPlace, make_replica
 from .replica_records import NewRecords, fork_at, install, read_records
 from .session import Session
@@ -159,6 +159,8 @@ class _Job:
     result: Replicated
     copied: Copied = field(factory=Copied)
     keys: BuriedKeys = field(init=False)
+    before: Replica = field(init=False)
+    """The replica as the ledger had it at the beginning."""
 
     @property
     def replica(self) -> Replica:
@@ -174,16 +176,17 @@ class _Job:
         if self._is_up_to_date():
             result.size = session.log.state.size
             return
-        before = self.replica
-        self._renew_keys()
         present = {index for index in map(_index, self.target.list(names.LEDGER)) if index >= 0}
+        before = self.before = self.replica
         if sum(index < before.size for index in present) < before.size:
             # Somebody has put an old copy of it back, say: nothing is taken for granted.
-            before = evolve(before, size=0, peaks=())
+            before = self.before = evolve(before, size=0, peaks=())
+        self._renew_keys()
         state = self._copy()
         new = read_records(session, state, before)
         result.records = install(session, new, self.target, present)
         result.size = state.size
+        self._drop_shards(state)
         swept, kept = self._sweep(state, before.size)
         self._copy_summary(state)
         if session.log.state.epoch != self.keys.state.epoch:
@@ -219,10 +222,19 @@ class _Job:
     # ---- keys
 
     def _renew_keys(self) -> None:
-        self.keys = keys = renew_keys(self.session, self.replica, self.target)
+        self.keys = keys = renew_keys(self.session, self.before, self.target)
         self.result.objects += keys.copied.objects
         self.result.bytes += keys.copied.bytes
         self.result.keys_left = keys.left
+
+    def _drop_shards(self, state: State) -> None:
+        """Delete the shards that readers needed until the records came that were put just now."""
+        keys = self.keys
+        gone = [name for name, index in keys.needed.items() if index < state.size]
+        if gone:
+            keys.left += delete_keys(self.target, gone)
+            rest = [index for index in keys.needed.values() if index >= state.size]
+            keys.upto = 0 if keys.left else min(rest, default=keys.state.size)
 
     # ---- what is live
 
