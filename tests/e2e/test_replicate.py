@@ -225,7 +225,7 @@ def test_gate_is_asked_before_the_first_byte() -> None:
 
         replicate(vault, there, Location("FI", region="europe-north1", provider="acme"))
 
-        assert vault.replicas[0].location == "FI europe-north1 acme"
+        assert vault.replicas[0].location == "europe-north1"
         assert gate.asked[-1].more["replica"] == URL
 
 

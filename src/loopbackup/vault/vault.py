@@ -69,7 +69,7 @@ def _state_folder(state_dir: Any) -> Path | None:
 
 
 def _replica_stores(
-    replicas: Mapping[str, Mapping[str, Any] | None] | None, allow_insecure_loopback: bool
+    replicas: Mapping[str, Mapping[str, Any] | None] | None, *, loopback: bool
 ) -> dict[str, Callable[[], Store]]:
     if replicas is None:
         return {}
@@ -77,7 +77,7 @@ def _replica_stores(
         raise InputError("replicas maps URLs to storage options: {url: {}}")
     for url in replicas:
         redact_url(url)
-    opened = partial(open_store, allow_insecure_loopback=allow_insecure_loopback)
+    opened = partial(open_store, allow_insecure_loopback=loopback)
     return {url: partial(opened, url, options) for url, options in replicas.items()}
 
 
@@ -228,7 +228,7 @@ class Vault(Marking, Replicating):
             state_dir=_state_folder(state_dir),
             public_key=public_key,
             allow_insecure_loopback=allow_insecure_loopback,
-            replicas=_replica_stores(replicas, allow_insecure_loopback),
+            replicas=_replica_stores(replicas, loopback=allow_insecure_loopback),
         )
         return cls(session, actor)
 

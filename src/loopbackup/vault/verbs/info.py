@@ -90,7 +90,7 @@ class Info:
             ("ledger", f"{text.count(self.records, 'record')}, {self.freshness}, head {self.head}"),
             ("slots", slots),
         ]
-        facts += [("store", "a replica: read-only until promote")] if self.is_replica else []
+        facts += [("role", "a replica: read-only until promote")] if self.is_replica else []
         facts += [("replica", str(replica)) for replica in self.replicas]
         return facts + ([("alarms", f"{self.alarms:,}")] if self.alarms else [])
 

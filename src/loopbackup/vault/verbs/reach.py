@@ -7,6 +7,7 @@ waits for can be told by everybody, and any later call or replication finishes i
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from ..format.names import KEYS
 from ..ledger.replicas import Replica
 from ..ledger.state import join_names
 from ..store.registry import redact_url
+from ..store.seam import StoreSeam
 from .replica_keys import renew_keys
 from .replica_place import ReplicaPlace, find_replica, where_of
 from .replicate import note
@@ -98,21 +100,24 @@ def reach_replicas(session: Session, actor: Actor, index: int) -> tuple[Reached,
     """
     known = session.log.state.replicas.values()
     waiting = [one for one in known if not one.lost and one.keys <= index]
-    places, failed = _places(session) if waiting else ({}, {})
-    return tuple(
-        _reach(session, actor, one, index, places, failed)
-        for one in sorted(known, key=lambda one: one.index)
-    )
+    with ExitStack() as stack:
+        places, failed = _places(session, stack) if waiting else ({}, {})
+        return tuple(
+            _reach(session, actor, one, index, places, failed)
+            for one in sorted(known, key=lambda one: one.index)
+        )
 
 
-def _places(session: Session) -> tuple[dict[bytes, ReplicaPlace], dict[str, str]]:
-    """Open what was given; say by URL why some cannot be."""
+def _places(session: Session, stack: ExitStack) -> tuple[dict[bytes, ReplicaPlace], dict[str, str]]:
+    """Open what was given, to be closed by *stack*; say by URL why some cannot be."""
     places: dict[bytes, ReplicaPlace] = {}
     failed: dict[str, str] = {}
     for url, open_ in session.replicas.items():
         where = redact_url(url)
         try:
-            place = find_replica(session, where, open_)
+            seam = StoreSeam(open_())
+            stack.callback(seam.close)
+            place = find_replica(session, where, seam)
         except LoopbackupError as exc:
             failed[where] = f"it cannot be reached ({exc.kind})"
             get_logger().warning("a replica cannot be reached", kind=exc.kind)

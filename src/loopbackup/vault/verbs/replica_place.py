@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 
 from attrs import frozen
@@ -26,8 +25,8 @@ from ..ledger.log import Draft, Fresh
 from ..ledger.replicas import Replica
 from ..ledger.state import State
 from ..store.probe import probe_exclusive_create
-from ..store.protocol import Store
 from ..store.seam import StoreSeam
+from .locate import check_declared
 from .session import Session
 
 __all__ = ["ReplicaPlace", "find_replica", "make_replica", "where_of"]
@@ -54,9 +53,9 @@ def where_of(session: Session, replica: Replica) -> ReplicaBody | None:
         return None
 
 
-def find_replica(session: Session, url: str, open_: Callable[[], Store]) -> ReplicaPlace | None:
+def find_replica(session: Session, url: str, seam: StoreSeam) -> ReplicaPlace | None:
     """
-    Look what stands at *url*; None if there is nothing at all.
+    Look what stands at *url*, which *seam* leads to; None if there is nothing at all.
 
     Raises:
         InputError: It is the vault itself, or a copy of it that is no replica, or a
@@ -66,7 +65,6 @@ def find_replica(session: Session, url: str, open_: Callable[[], Store]) -> Repl
 
     Cost: one request; another where nothing stands.
     """
-    seam = StoreSeam(open_())
     try:
         data = seam.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES)
     except NotFoundError:
@@ -107,7 +105,7 @@ def _ours(session: Session, url: str, data: bytes) -> VaultObject:
 
 
 def make_replica(
-    session: Session, url: str, open_: Callable[[], Store], actor: Actor, location: str | None
+    session: Session, url: str, seam: StoreSeam, actor: Actor, location: str | None
 ) -> ReplicaPlace:
     """
     Give the replica at *url*, made where nothing stands, and make the ledger know of it.
@@ -115,12 +113,14 @@ def make_replica(
     No key is copied before the ledger knows: an erasure that comes after waits for it.
 
     Raises:
-        InputError: As :func:`find_replica`; or the store does not create exclusively.
+        InputError: As :func:`find_replica`; or the store does not create exclusively, or its
+            provider says that it lies elsewhere than declared.
         AlreadyExistsError, StoreError: As :func:`find_replica`.
     """
-    place = find_replica(session, url, open_)
+    place = find_replica(session, url, seam)
     if place is None:
-        place = _begin(session, url, StoreSeam(open_())) or find_replica(session, url, open_)
+        check_declared(url, seam.describe(), location, session.log.now())
+        place = _begin(session, url, seam) or find_replica(session, url, seam)
         if place is None:
             raise DamagedData(f"what was just there at {url} is gone", kind="replica")
     known = session.log.state.replicas.get(place.store)
@@ -145,9 +145,7 @@ def _known(session: Session, actor: Actor, store: bytes, body: ReplicaBody, _sta
 def _begin(session: Session, url: str, seam: StoreSeam) -> ReplicaPlace | None:
     """Write the object ``vault`` of a new replica; None if somebody else was faster."""
     # A tombstone keeps old keys out only where a taken name is refused.
-    exclusive = session.header.single_writer or probe_exclusive_create(
-        seam.store, rounds=1, contenders=8
-    )
+    exclusive = session.header.single_writer or probe_exclusive_create(seam, rounds=1, contenders=8)
     if not exclusive:
         raise InputError(
             f"replicate refused: {url} does not keep to exclusive create, so a slow copy could "

@@ -123,9 +123,13 @@ def run_replicate(
         more={"replica": where, "location": said},
     )
     session.begin(Action.REPLICATE, actor, facts)
-    place = make_replica(session, where, open_, actor, said)
-    job = _Job(session, actor, place, Replicated(where))
-    job.go()
+    seam = StoreSeam(open_())
+    try:
+        place = make_replica(session, where, seam, actor, said)
+        job = _Job(session, actor, place, Replicated(where))
+        job.go()
+    finally:
+        seam.close()
     if job.result.problems:
         count = len(job.result.problems)
         raise DamagedData(
@@ -140,8 +144,7 @@ def run_replicate(
 
 def _location(location: object) -> str | None:
     if isinstance(location, Location):
-        parts = (location.country, location.region, location.provider)
-        return " ".join(part for part in parts if part)
+        return location.region or location.country
     if location is None:
         return None
     if not isinstance(location, str):
