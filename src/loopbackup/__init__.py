@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from .vault.verbs.info import SlotInfo as SlotInfo
     from .vault.verbs.locate import Whereabouts as Whereabouts
     from .vault.verbs.prune import Pruned as Pruned
+    from .vault.verbs.replicas import Replica as Replica
+    from .vault.verbs.replicate import Replicated as Replicated
     from .vault.verbs.restore import Restored as Restored
 
 __all__ = [
@@ -150,6 +152,8 @@ __all__ = [
     "Receipt",
     "Recipient",
     "Remains",
+    "Replica",
+    "Replicated",
     "Restored",
     "Restriction",
     "RetentionPlan",
@@ -261,6 +265,8 @@ _HOMES = {
     "vault.verbs.info": ("Info", "Series", "SlotInfo"),
     "vault.verbs.locate": ("Whereabouts",),
     "vault.verbs.prune": ("Pruned",),
+    "vault.verbs.replicas": ("Replica",),
+    "vault.verbs.replicate": ("Replicated",),
     "vault.verbs.restore": ("Restored",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

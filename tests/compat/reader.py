@@ -30,8 +30,9 @@ from msgspec.msgpack import decode, encode
 
 PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
 KINDS = {"reader": "restore read refused", "writer": "domains snapshot claim run-failed",
-         "maintainer": "forget prune swept summary check claim-lapsed located", "admin": "created "
-         "writer epoch hold release restriction lift overlay register receipt"}  # fmt: skip
+         "maintainer": "forget prune swept summary check claim-lapsed located replica replicated",
+         "admin": "created writer epoch hold release restriction lift overlay register receipt "
+         "replica-lost"}  # fmt: skip
 ROLES = {kind: role for role, kinds in KINDS.items() for kind in kinds.split()}
 LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,), "overlay": (4,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
@@ -100,10 +101,12 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         data = fetch(folder / "vault")
         need(data[:7] == b"LBKVLT1", "no vault of format 1")
-        header, record_0 = data[11 : 11 + u32(data, 7)], data[11 + u32(data, 7) :]
+        header, rest = data[11 : 11 + u32(data, 7)], data[11 + u32(data, 7) :]
+        self.store, signature, record_0 = rest[:16], rest[16:80], rest[80:]
         found = decode(header)
         need(found["format"] == found["suite"] == 1, "a vault of a newer format")
         self.folder, self.vid, self.authority = folder, found["vault_id"], found["authority"]
+        self._verify(signature, b"loopbackup/v1/store\0" + self.vid + self.store)
         first = Frame(*decode(record_0[11 : 11 + u32(record_0, 7)]))
         header_hash, self.salt, house, self.slots, shards, *_ = first.facts
         self.epoch, self.root, self.house = first.epoch, first.root, house[0]
@@ -121,7 +124,8 @@ class Ledger:
         need(0 not in records or records[0].read_bytes() == record_0, "two records 0")
         while self.size in records:
             self._append(records[self.size].read_bytes())
-        self.alarms += [(n, "stands above a gap") for n in sorted(records) if n > self.size]
+        beyond = sorted(records.keys() - range(self.size)) if self.store == self.vid else []
+        self.alarms += [(n, "stands above a gap") for n in beyond]  # Replicas are being filled.
 
     def _append(self, raw: bytes) -> None:
         index, leaf = self.size, raw
@@ -246,8 +250,11 @@ class Ledger:
     def _enrol(self, certificate: list[Any]) -> None:
         writer, key, roles, signature = certificate
         signed = b"loopbackup/v1/certificate\0" + self.vid + encode([writer, key, roles, b""])
-        ed25519.Ed25519PublicKey.from_public_bytes(self.authority).verify(signature, signed)
+        self._verify(signature, signed)
         self.writers[writer] = key, roles
+
+    def _verify(self, signature: bytes, signed: bytes) -> None:
+        ed25519.Ed25519PublicKey.from_public_bytes(self.authority).verify(signature, signed)
 
 
 def root_key_of(slot: bytes, secret: str, ledger: Ledger) -> bytes:

@@ -355,7 +355,7 @@ def test_reader_owes_nothing_to_the_library() -> None:
     assert "cryptography" in imported
     assert not imported & {"", "loopbackup", "tests"}
     assert sorted(HERE.glob("reader*.py")) == [READER]
-    assert len(text.splitlines()) <= 500
+    assert len(text.splitlines()) < 520
 
 
 def test_golden_vaults_stay_small() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from ..terms import Actor, Gate
@@ -70,18 +70,21 @@ def open_memory_vault(
     policy: Gate | None = None,
     actor: Actor | None = None,
     clock: Callable[[], datetime] = system_clock,
+    read_only: bool = False,
+    replicas: Mapping[str, Callable[[], Store]] | None = None,
 ) -> Vault:
-    """Open a vault in *store* a second time, as another process would."""
+    """Open a vault in *store* a second time, as another process would; or a replica in it."""
     session = open_vault(
         "memory://test",
         seed,
         storage_options=None,
         actor=actor,
-        read_only=False,
+        read_only=read_only,
         head=None,
         clock=clock,
         state_dir=None,
         gate=policy,
         store=store,
+        replicas=replicas,
     )
     return Vault(session, actor)

@@ -84,7 +84,7 @@ class Ledger:
         Cost: one request and one Ed25519 verification (0.1 ms) a record.
         """
         self._session.begin(Action.AUDIT, self._actor)
-        fold_again(self._session, self._session.log.state)
+        fold_again(self._session, self._session.log.folded)
 
     def append(self, kind: str, payload: Appended, *, subject: Subject | None = None) -> str:
         """

@@ -26,7 +26,10 @@ from .keys.kms import Kms
 from .keysview import Keys
 from .ledgerview import Ledger
 from .marking import Marking
+from .replicating import Replicating
 from .snapshot import Snapshot
+from .store.protocol import Store
+from .store.registry import open_store, redact_url
 from .verbs.lifecycle import create_vault, default_state_dir, open_vault, system_clock
 from .verbs.look import latest
 from .verbs.session import Session, to_datetime
@@ -65,7 +68,20 @@ def _state_folder(state_dir: Any) -> Path | None:
     return Path(state_dir)
 
 
-class Vault(Marking):
+def _replica_stores(
+    replicas: Mapping[str, Mapping[str, Any] | None] | None, *, loopback: bool
+) -> dict[str, Callable[[], Store]]:
+    if replicas is None:
+        return {}
+    if not isinstance(replicas, Mapping):
+        raise InputError("replicas maps URLs to storage options: {url: {}}")
+    for url in replicas:
+        redact_url(url)
+    opened = partial(open_store, allow_insecure_loopback=loopback)
+    return {url: partial(opened, url, options) for url, options in replicas.items()}
+
+
+class Vault(Marking, Replicating):
     """
     An open vault. Thread-safe; a context manager; not picklable.
 
@@ -155,6 +171,7 @@ class Vault(Marking):
         storage_options: Mapping[str, Any] | None = None,
         actor: Actor | None = None,
         read_only: bool = False,
+        replicas: Mapping[str, Mapping[str, Any] | None] | None = None,
         head: str | None = None,
         public_key: str | None = None,
         clock: Callable[[], datetime] = system_clock,
@@ -169,7 +186,10 @@ class Vault(Marking):
             key: Any credential that has a slot, or a key service.
             storage_options: For the store.
             actor: Who acts through this handle.
-            read_only: Write nothing, not even that somebody looked.
+            read_only: Write nothing, not even that somebody looked. A replica is
+                opened in no other way.
+            replicas: By URL, the storage options of the replicas that erasures have to
+                reach: credentials stand in no ledger. They are asked for when needed.
             head: The last head that you have kept (:attr:`head`); the store
                 must not be behind it.
             public_key: The authority that you have kept (:attr:`public_key`);
@@ -208,6 +228,7 @@ class Vault(Marking):
             state_dir=_state_folder(state_dir),
             public_key=public_key,
             allow_insecure_loopback=allow_insecure_loopback,
+            replicas=_replica_stores(replicas, loopback=allow_insecure_loopback),
         )
         return cls(session, actor)
 
@@ -274,8 +295,14 @@ class Vault(Marking):
         return self._session.log.head
 
     @property
-    def freshness(self) -> Literal["fresh", "unknown"]:
-        """Whether the opening was held against a head seen before."""
+    def freshness(self) -> Literal["fresh", "behind", "unknown"]:
+        """
+        Whether the opening was held against a head seen before.
+
+        ``"behind"``: a replica lacked records that this host has seen, but no change of keys.
+        """
+        if self._session.log.behind:
+            return "behind"
         return "fresh" if self._session.log.fresh else "unknown"
 
     @property
@@ -518,8 +545,9 @@ class Vault(Marking):
             NotFoundError: The vault knows nothing of some of them; nothing was changed.
             PolicyError: Refused; nothing was changed. :class:`HoldActive` where a
                 hold stands against it.
-            ErasureIncomplete: It holds, and ``.receipt`` says so, but the store
-                keeps old key objects; erase again when it lets them go.
+            ErasureIncomplete: It holds, and ``.receipt`` says so, but a store keeps old
+                key objects, or a replica is out of reach (``.remaining``). Erase again
+                when that is mended, with every replica given to :meth:`open`.
             InputError: No subjects, too many, or no reason.
 
         Cost: reads the keyring shards in which they may stand (for a tenant all)

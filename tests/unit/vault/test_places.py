@@ -8,12 +8,13 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.vault.blocks import encode_block
 
 from loopbackup.errors import DamagedData
 from loopbackup.vault.content.places import PlaceTable
 from loopbackup.vault.content.refs import PackRefs
 from loopbackup.vault.content.segment import Place, blob_of, places_of
-from loopbackup.vault.format.pack import MEMBER, BlobRow, PackFront, encode_block
+from loopbackup.vault.format.pack import MEMBER, BlobRow, PackFront
 
 PACKS = [PackFront(b"p" + bytes([n]) * 32, 1000 * n, b"h" * 32) for n in range(3)]
 REFS = PackRefs.of(PACKS)

@@ -226,7 +226,7 @@ def long_index(monkeypatch: pytest.MonkeyPatch) -> tuple[Domain, bytes, bytes, l
         (
             pack_front(b"%032d" % at, 0),
             1 + at // 12,
-            fmt.encode_block(rows[at : at + 2], [b"", b""]),
+            encode_block(rows[at : at + 2], [b"", b""]),
         )
         for at in range(0, 24, 2)
     ]

@@ -122,6 +122,10 @@ def snapshot(name: bytes = b"s", **more: Any) -> rec.SnapshotCommitted:
 NEW_HOUSE = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
 
 
+STORE = b"2" * 16
+"""Id of a replica."""
+
+
 def epoch(**more: Any) -> rec.EpochChanged:
     """Make the facts of a change of epoch."""
     facts = {
@@ -176,6 +180,11 @@ def committed(ledger: Ledger) -> None:
     ledger.say("snapshot", snapshot(segments=INDEX_FRONT))
 
 
+def replicated(ledger: Ledger) -> None:
+    """Let there be a replica."""
+    ledger.say("replica", rec.ReplicaAdded(STORE))
+
+
 VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
     "condemned pack": (condemned, lambda g: g.make("snapshot", snapshot(packs=PACK_FRONT))),
     "condemned segment": (condemned, lambda g: g.make("snapshot", snapshot(segments=PACK_FRONT))),
@@ -218,6 +227,22 @@ VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
                 msgspec.structs.replace(certificate(HOUSE, b"W" * 16, "admin"), signature=b"0" * 64)
             ),
         ),
+    ),
+    "primary as a replica": (
+        committed,
+        lambda g: g.make("replica", rec.ReplicaAdded(VAULT)),
+    ),
+    "replica unknown": (
+        committed,
+        lambda g: g.make("replicated", rec.Replicated(STORE, 0, [], 0, 0)),
+    ),
+    "replica ahead of the ledger": (
+        replicated,
+        lambda g: g.make("replicated", rec.Replicated(STORE, 0, [], g.state.size + 1, 0)),
+    ),
+    "replica with other peaks": (
+        replicated,
+        lambda g: g.make("replicated", rec.Replicated(STORE, 2, [], 2, 2)),
     ),
     "other number": (committed, lambda g: g.make("forget", rec.Forgotten([]), index=99)),
     "not enrolled": (
@@ -304,6 +329,9 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
         "epoch": epoch(),
         "receipt": rec.Receipted(b"X" * 16, "keys_destroyed"),
         "located": rec.Located(rec.Observed("aws", "eu-north-1")),
+        "replica": rec.ReplicaAdded(STORE),
+        "replicated": rec.Replicated(STORE, 0, [], 0, 0),
+        "replica-lost": rec.ReplicaLost(STORE),
     }[kind]
 
     record = ledger.say(kind, facts, key=key, writer=b"W" * 16)
@@ -398,6 +426,41 @@ def test_state_survives_its_encoding_and_goes_on(ledger: Ledger) -> None:
     ledger.fold(data)
 
     assert state_digest(loaded) == state_digest(ledger.state)
+
+
+def test_replica_only_goes_forward(ledger: Ledger) -> None:
+    """What is said late of how far it has come takes nothing back; once given up, it stays so."""
+    replicated(ledger)
+    committed(ledger)
+    ledger.say("prune", rec.Pruned(condemned=PACK))
+    ledger.say("replicated", rec.Replicated(STORE, 2, [b"p" * 32], 3, 3, PACK))
+    ledger.say("replicated", rec.Replicated(STORE, 1, [b"q" * 32], 2, 1))
+    replica = ledger.state.replicas[STORE]
+
+    assert (replica.index, replica.size, replica.peaks) == (1, 2, (b"p" * 32,))
+    assert (replica.keys, replica.swept, replica.kept) == (3, 3, frozenset([PACK]))
+    ledger.say("replica-lost", rec.ReplicaLost(STORE))
+    ledger.say("replica", rec.ReplicaAdded(STORE))
+    assert ledger.state.replicas[STORE].lost
+    assert len(ledger.state.alarms) == 1
+    decoded = decode_state(encode_state(ledger.state), authority=ledger.state.authority)
+    assert decoded.replicas == ledger.state.replicas
+    assert state_digest(ledger.again()) == state_digest(ledger.state)
+
+
+def test_summary_remembers_what_a_replica_still_has(ledger: Ledger) -> None:
+    """A name that is swept from the primary is dropped once no replica can hold it any more."""
+    replicated(ledger)
+    ledger.say("prune", rec.Pruned(condemned=PACK + OTHER))
+    ledger.say("swept", rec.Swept(VAULT, 2))
+    assert ledger.state.needed_condemned(VAULT).keys() == {PACK, OTHER}
+
+    size = ledger.state.size
+    ledger.say("replicated", rec.Replicated(STORE, 0, [], 0, size, OTHER))
+    assert ledger.state.needed_condemned(VAULT).keys() == {OTHER}
+    ledger.say("replica-lost", rec.ReplicaLost(STORE))
+
+    assert ledger.state.needed_condemned(VAULT) == {}
 
 
 def test_claims_of_a_run_add_up(ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_ROOT_BYTES",
     "MAX_SHARD_BYTES",
     "MAX_SUMMARY_BYTES",
+    "MAX_TOMBSTONE_BYTES",
 ]
 
 _LENGTH_BYTES: Final = 4
@@ -33,7 +34,11 @@ MAX_RECORD_BYTES: Final = (
 """A frame and sixteen bodies of full length."""
 
 MAX_HEADER_OBJECT_BYTES: Final = (
-    len(header.MAGIC) + _LENGTH_BYTES + header.MAX_HEADER_BYTES + MAX_RECORD_BYTES
+    len(header.MAGIC)
+    + _LENGTH_BYTES
+    + header.MAX_HEADER_BYTES
+    + header.MARK_BYTES
+    + MAX_RECORD_BYTES
 )
 """The object ``vault`` ends with record 0."""
 
@@ -45,6 +50,9 @@ MAX_SHARD_BYTES: Final = 1 << 28
 
 MAX_LIST_BYTES: Final = 1 << 30
 """Names of 32 million packs, which is a petabyte in packs of 32 MiB."""
+
+MAX_TOMBSTONE_BYTES: Final = 1 << 26
+"""Keys of an epoch, and the ids of some million domains that were erased since another."""
 
 MAX_SUMMARY_BYTES: Final = 1 << 30
 """About a million snapshots. A summary is a cache: a longer one is passed over."""

@@ -1,11 +1,16 @@
-"""The object ``vault``: header fields in clear, then record 0."""
+"""The object ``vault``: header fields in clear, which store it stands in, then record 0."""
 
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from msgspec import Meta, Struct
 
 from ...errors import FormatError, NewerFormat
@@ -16,10 +21,14 @@ from .seal import FORMAT, SUITE, expect_magic
 __all__ = [
     "MAX_STREAM_CHUNK",
     "Header",
+    "StoreMark",
+    "VaultObject",
     "check_sizes",
     "header_hash",
     "join_header",
+    "sign_store",
     "split_header",
+    "verify_store",
 ]
 
 MAGIC: Final = b"LBKVLT1"
@@ -28,6 +37,8 @@ MAX_STREAM_CHUNK: Final = 256 << 10
 """Entries are cut into chunks of about this size at most; one entry may be longer."""
 MAX_GRACE_S: Final = 10 * 365 * 86_400
 _LENGTH: Final = struct.Struct("<I")
+_SIGNATURE: Final = 64
+MARK_BYTES: Final = 16 + _SIGNATURE
 
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -60,6 +71,29 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     single_writer: bool = False
 
 
+class StoreMark(NamedTuple):
+    """
+    Which of a vault's stores this is, signed by the vault's authority.
+
+    The primary's id is the vault's own. Whoever opens compares it with the
+    primary of the ledger, and commits nowhere else.
+    """
+
+    store: bytes
+    signature: bytes
+
+
+class VaultObject(NamedTuple):
+    """The object ``vault`` taken apart."""
+
+    header: Header
+    raw: bytes
+    """The encoded header fields."""
+    mark: StoreMark
+    record: bytes
+    """Record 0."""
+
+
 class _Version(Struct):
     format: Count
     suite: Count
@@ -77,18 +111,35 @@ def header_hash(raw: bytes) -> bytes:
     return content_hash(raw)
 
 
-def join_header(header: Header, record: bytes) -> bytes:
+def _marked(vault_id: bytes, store: bytes) -> bytes:
+    return b"loopbackup/v1/store\0" + vault_id + store
+
+
+def sign_store(store: bytes, vault_id: bytes, authority: Ed25519PrivateKey) -> StoreMark:
+    """Let the authority say which store of the vault the one of id *store* is."""
+    return StoreMark(store, authority.sign(_marked(vault_id, store)))
+
+
+def verify_store(mark: StoreMark, header: Header) -> bool:
+    """Tell whether the vault's authority signed *mark*."""
+    try:
+        Ed25519PublicKey.from_public_bytes(header.authority).verify(
+            mark.signature, _marked(header.vault_id, mark.store)
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def join_header(header: Header, mark: StoreMark, record: bytes) -> bytes:
     """Encode the object ``vault``."""
     raw = codec.encode(header)
-    return b"".join((MAGIC, _LENGTH.pack(len(raw)), raw, record))
+    return b"".join((MAGIC, _LENGTH.pack(len(raw)), raw, *mark, record))
 
 
-def split_header(data: bytes) -> tuple[Header, bytes, bytes]:
+def split_header(data: bytes) -> VaultObject:
     """
-    Parse the object ``vault``.
-
-    Returns:
-        The header, its raw bytes, and the bytes of record 0.
+    Parse the object ``vault``; the mark's signature is not verified.
 
     Raises:
         FormatError: Not a vault, or its header is damaged.
@@ -113,4 +164,10 @@ def split_header(data: bytes) -> tuple[Header, bytes, bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise FormatError(f"the vault's header is damaged: {exc}") from exc
     check_sizes(header)
-    return header, raw, bytes(data[start + size :])
+    end = start + size + MARK_BYTES
+    if end > len(data):
+        raise FormatError("the vault's header is cut short")
+    mark = StoreMark(
+        bytes(data[start + size : end - _SIGNATURE]), bytes(data[end - _SIGNATURE : end])
+    )
+    return VaultObject(header, raw, mark, bytes(data[end:]))

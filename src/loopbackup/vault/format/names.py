@@ -20,6 +20,7 @@ __all__ = [
     "index_name",
     "list_name",
     "pack_name",
+    "record_index",
     "record_name",
     "root_name",
     "shard_name",
@@ -36,6 +37,8 @@ LISTS: Final = "lists/"
 KEYS: Final = "keys/"
 SHARDS: Final = "keys/shard/"
 SUMMARY: Final = "summary/"
+_RECORD: Final = re.compile(r"ledger/([01][0-9]{19})")
+"""No ledger has 2 * 10^19 records: every number fits 64 bits."""
 _EPOCH: Final = re.compile(r"keys/([0-9a-f]{32})/.+")
 _SUMMARY: Final = re.compile(r"summary/([0-9]{20})-[0-9a-f]{64}")
 
@@ -48,6 +51,12 @@ def content_hash(data: bytes | bytearray | memoryview) -> bytes:
 def record_name(index: int) -> str:
     """Name ledger record *index*, the first being 0."""
     return f"{LEDGER}{index:020d}"
+
+
+def record_index(name: str) -> int | None:
+    """Give the number of a ledger record, by its name; None if it is no such name."""
+    match = _RECORD.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def summary_name(size: int, digest: bytes) -> str:

@@ -27,6 +27,7 @@ from .header import Bytes16, Bytes32, Count
 from .markfacts import Held, Lifted, Overlaid, Registered, Released, Restricted
 from .names import content_hash
 from .placefacts import Located, Observed
+from .replicafacts import ReplicaAdded, ReplicaLost, Replicated
 
 __all__ = [
     "FACTS",
@@ -45,6 +46,9 @@ __all__ = [
     "Record",
     "Registered",
     "Released",
+    "ReplicaAdded",
+    "ReplicaLost",
+    "Replicated",
     "Restricted",
     "Signed",
     "encode_record",
@@ -294,6 +298,9 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "epoch": EpochChanged,
     "located": Located,
     "receipt": Receipted,
+    "replica": ReplicaAdded,
+    "replicated": Replicated,
+    "replica-lost": ReplicaLost,
 }
 
 ROLES: Final[dict[str, str]] = {
@@ -321,6 +328,9 @@ ROLES: Final[dict[str, str]] = {
     "register": "admin",
     "epoch": "admin",
     "receipt": "admin",
+    "replica": "maintainer",
+    "replicated": "maintainer",
+    "replica-lost": "admin",
 }
 """The role that a kind needs; every enrolled writer is a reader."""
 

@@ -8,12 +8,13 @@ from msgspec import Meta, Struct
 
 from ...errors import DamagedData
 from ..format import codec
-from ..format.header import Bytes16, Bytes32
+from ..format.header import Bytes16, Bytes32, Count
 from ..format.names import content_hash
 from ..format.placefacts import Observed
 from ..format.record import BodyRef, Certificate
 from .fences import Erasure
 from .marks import MAX_MARKS, MarkKind
+from .replicas import Replica
 from .state import (
     Alarm,
     Claim,
@@ -46,6 +47,23 @@ class StoredMark(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tru
     """Empty for one that is lost."""
 
 
+class StoredReplica(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A replica that the ledger knows; fields as in :class:`Replica`."""
+
+    store: Bytes16
+    index: int
+    ref: BodyRef | None
+    body: bytes
+    """Empty for one that is lost."""
+    size: Count
+    peaks: Annotated[list[Bytes32], Meta(max_length=63)]
+    keys: int
+    swept: int
+    kept: bytes
+    at_us: int
+    lost: bool
+
+
 class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """A state on disk: the body of a summary."""
 
@@ -53,6 +71,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     size: int
     peaks: list[Bytes32]
     epoch: Bytes16
+    epoch_index: Count
     root: Bytes32
     salt: Bytes32
     none_domain: Bytes16
@@ -73,8 +92,9 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     fenced: list[tuple[Bytes16, int]]
     erasures: list[tuple[Bytes16, int, int, int, int]]
     observed: tuple[Observed, int] | None
+    replicas: list[StoredReplica]
     last_summary: int
-    alarms: Annotated[list[tuple[int, str]], Meta(max_length=1 << 20)]
+    alarms: Annotated[list[tuple[int, str, Bytes32]], Meta(max_length=1 << 20)]
 
 
 def encode_state(state: State, *, bodies: bool = True) -> bytes:
@@ -89,6 +109,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         size=state.size,
         peaks=state.tree.peaks,
         epoch=state.epoch,
+        epoch_index=state.epoch_index,
         root=state.root,
         salt=state.salt,
         none_domain=state.none_domain,
@@ -119,8 +140,9 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         distrusted=join_names(sorted(state.distrusted)),
         fenced=sorted(state.fenced.items()),
         erasures=sorted((name, *found) for name, found in state.erasures.items()),
+        replicas=[_kept(state.replicas[k], bodies=bodies) for k in sorted(state.replicas)],
         last_summary=state.last_summary,
-        alarms=[(a.index, a.reason) for a in state.alarms],
+        alarms=[(a.index, a.reason, a.leaf) for a in state.alarms],
         marks=[_stored(mark, bodies=bodies) for mark in state.marks.values()],
     )
     return codec.encode(core)
@@ -143,6 +165,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         authority=authority,
         tree=tree,
         epoch=core.epoch,
+        epoch_index=core.epoch_index,
         root=core.root,
         salt=core.salt,
         none_domain=core.none_domain,
@@ -167,6 +190,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         distrusted=frozenset(split_names(core.distrusted)),
         fenced=dict(core.fenced),
         erasures={name: Erasure(*found) for name, *found in core.erasures},
+        replicas={replica.store: _back(replica) for replica in core.replicas},
         last_summary=core.last_summary,
         alarms=tuple(Alarm(*a) for a in core.alarms),
         marks={mark.id: _loaded(mark) for mark in core.marks},
@@ -208,4 +232,36 @@ def _loaded(mark: StoredMark) -> Mark:
         tuple(mark.snapshots),
         mark.ref,
         body,
+    )
+
+
+def _kept(replica: Replica, *, bodies: bool) -> StoredReplica:
+    ref, body = replica.body or (None, b"")
+    return StoredReplica(
+        replica.store,
+        replica.index,
+        ref,
+        (body or b"") if bodies else b"",
+        replica.size,
+        list(replica.peaks),
+        replica.keys,
+        replica.swept,
+        join_names(sorted(replica.kept)),
+        replica.at_us,
+        replica.lost,
+    )
+
+
+def _back(stored: StoredReplica) -> Replica:
+    return Replica(
+        stored.store,
+        stored.index,
+        None if stored.ref is None else _known([(stored.ref, stored.body)])[0],
+        stored.size,
+        tuple(stored.peaks),
+        stored.keys,
+        stored.swept,
+        frozenset(split_names(stored.kept)),
+        stored.at_us,
+        stored.lost,
     )

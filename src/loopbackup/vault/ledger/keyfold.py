@@ -22,6 +22,7 @@ class KeyedState(Protocol):
     vault_id: bytes
     authority: bytes
     epoch: bytes
+    epoch_index: int
     root: bytes
     salt: bytes
     none_domain: bytes
@@ -132,6 +133,7 @@ def _change_epoch(
         state.condemned = state.condemned | dict.fromkeys(gone, when)
         state.shards = state.shards | {number: new for number, _, new in facts.changes}
         state.epoch, state.root, state.salt = facts.epoch, facts.root, facts.salt
+        state.epoch_index = state.size
         state.slots = tuple(facts.slots)
         # What the old house key signs from here on is void.
         kept = {k: v for k, v in state.writers.items() if k != state.house}

@@ -32,8 +32,10 @@ from ..format import record as rec
 from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES
 from ..format.header import Header
 from ..format.record import BodyRef, Record
+from ..format.tombstone import Tombstone
 from ..keys.root import Signer
 from ..store.seam import StoreSeam
+from .ahead import buried_by, followed, gapless, is_past, keys_over, lag
 from .commit import (
     LIST_MAGIC,
     Body,
@@ -48,7 +50,7 @@ from .commit import (
 )
 from .epoch import FollowsEpochs
 from .lease import Lease
-from .memory import Head, LocalMemory
+from .memory import Head, LocalMemory, rolled_back
 from .state import Admitted, Front, State, split_fronts
 from .summary import Candidate, candidates, put_summary
 
@@ -84,12 +86,15 @@ class Log:
         *,
         clock: Callable[[], datetime],
         memory: LocalMemory,
+        is_replica: bool = False,
     ) -> None:
         self._store = store
         self._header = header
         self._first = first
         self._clock = clock
         self._memory = memory
+        self.is_replica = is_replica
+        self._ahead: Tombstone | None = None
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._last = names.content_hash(first)
@@ -97,9 +102,32 @@ class Log:
         self.keys: FollowsEpochs | None = None
         """Holds the keys of an epoch; told when another one counts."""
         self.fresh = False
+        self.behind = 0
+        """How many records of those that this host has seen a replica lacked when it was opened."""
         self._lacks_first = False
         self.lease = Lease(clock, self._lock, self.refresh)
-        self.state = self._genesis()
+        self._take(self._genesis())
+
+    @property
+    def state(self) -> State:
+        """The fold; of a replica whose keys are ahead of its records, with those keys."""
+        return self._shown
+
+    @property
+    def first(self) -> bytes:
+        """Record 0."""
+        return self._first
+
+    @property
+    def folded(self) -> State:
+        """The fold of the records alone."""
+        return self._folded
+
+    def _take(self, state: State) -> None:
+        self._folded = state
+        if self._ahead is not None and is_past(state, self._ahead):
+            self._ahead = None
+        self._shown = state if self._ahead is None else keys_over(state, self._ahead)
 
     # ---- folding
 
@@ -137,16 +165,40 @@ class Log:
 
         Raises:
             RollbackDetected: The store is behind, or another history than, what
-                this host or the caller has seen.
+                this host or the caller has seen. A replica may be behind what the
+                host has seen, but not behind the last change of keys in it.
         """
-        known = [h for h in (head, self._memory.head()) if h is not None]
+        seen = self._memory.head()
+        known = [h for h in (head, seen) if h is not None]
         with self._lock:
-            if not self._load_remembered(known) and not self._load_summary(known):
-                self.state = self._genesis()
+            limit = gapless(self._store) if self.is_replica else None
+            if limit == 0:
+                raise FormatError(
+                    "this replica is not filled yet: replicate to it again", kind="no_vault"
+                )
+            if not self._load_remembered(known, limit) and not self._load_summary(known, limit):
+                self._take(self._genesis())
                 self._refuse_other_first()
                 self._fold(known)
             self.fresh = bool(known)
-            self._refuse_gap()
+            if self.is_replica:
+                self._look_ahead()
+                size, epoch = self._folded.size, self.state.epoch
+                self.behind = lag(size, epoch, head, seen, self._memory.epoch())
+            else:
+                self._refuse_gap()
+
+    def _look_ahead(self) -> None:
+        """Follow tombstones from the root of the records' epoch to the keys that count."""
+        if not self.is_replica:
+            return
+        while True:
+            before = self._folded.size if self._ahead is None else self._ahead.size
+            found = buried_by(self._store, self._header, self.state.epoch, before)
+            if found is None:
+                return
+            self._ahead = found if self._ahead is None else followed(self._ahead, found)
+            self._take(self._folded)
 
     def remember(self) -> None:
         """Keep the head on this host; only once a credential has proved that it is the vault's."""
@@ -174,25 +226,29 @@ class Log:
                     object=missing,
                 )
 
-    def _load_remembered(self, known: list[Head]) -> bool:
+    def _load_remembered(self, known: list[Head], limit: int | None) -> bool:
         remembered = self._memory.state(self._header.authority)
         if remembered is None:
             return False
         base, last = remembered
         if base.vault_id != self._header.vault_id or any(h.size < base.size for h in known):
             return False
+        if limit is not None and base.size > limit:
+            return False
         # The store must still hold what the fold ends with; if not, folding
         # from an earlier base shows whether it was cut off or replaced.
         data = self._read(base.size - 1)
         if data is None or names.content_hash(data) != last:
             return False
-        self.state, self._last = base, last
+        self._take(base)
+        self._last = last
         self._fold(known)
         return True
 
-    def _load_summary(self, known: list[Head]) -> bool:
+    def _load_summary(self, known: list[Head], limit: int | None) -> bool:
         """Start from a summary that a record of a certified maintainer confirms."""
-        max_size = min((head.size for head in known), default=None)
+        limits = [head.size for head in known] + ([] if limit is None else [limit])
+        max_size = min(limits, default=None)
         if max_size is not None and max_size < SUMMARY_EVERY:
             return False  # Nobody has written one by then; a removed key may have forged one.
         for found in candidates(self._store, self._header, max_size):
@@ -207,7 +263,7 @@ class Log:
                 if found.is_confirmed_by(record, self._header):
                     confirmed.append(record)
 
-            self.state = found.state
+            self._take(found.state)
             try:
                 self._fold(known, listen)
             except IntegrityError:
@@ -236,6 +292,7 @@ class Log:
         """Fold what was committed since, and remember nothing: no credential has opened it yet."""
         with self._lock:
             self._fold([])
+            self._look_ahead()
 
     def refresh(self) -> bool:
         """
@@ -262,12 +319,14 @@ class Log:
         objects are gone.
         """
         self._fold([])
+        self._look_ahead()
         while self.keys is not None and self.keys.epoch != self.state.epoch:
             state = self.state
             try:
                 self.keys.follow(state)
             except (DamagedData, NotFoundError):
                 self._fold([])
+                self._look_ahead()
                 if self.state.epoch == state.epoch:
                     raise
 
@@ -285,26 +344,20 @@ class Log:
             self._hold_against(heads)
             looked = self.lease.now()
         self.lease.renew(looked)
-        size = self.state.size
+        size = self._folded.size
         behind = [seen for seen in heads if seen > size]
-        if behind:
-            raise RollbackDetected(
-                f"the store ends at ledger record {size - 1}, and {max(behind)} records "
-                "were seen before: it is an old copy, or its end was cut off. Nothing was "
-                "changed. Restore the newer state, or open elsewhere",
-                seen=max(behind),
-                found=size,
-            )
+        if behind and not self.is_replica:
+            raise rolled_back(size, max(behind))
 
     def _hold_against(self, heads: dict[int, bytes]) -> None:
-        root = heads.get(self.state.size)
-        if root is not None and root != self.state.tree.head():
+        root = heads.get(self._folded.size)
+        if root is not None and root != self._folded.tree.head():
             raise RollbackDetected(
-                f"the first {self.state.size} ledger records are not the ones seen before: "
+                f"the first {self._folded.size} ledger records are not the ones seen before: "
                 "the store shows another history",
                 kind="fork",
-                seen=self.state.size,
-                found=self.state.size,
+                seen=self._folded.size,
+                found=self._folded.size,
             )
 
     def _apply(
@@ -313,10 +366,11 @@ class Log:
         admitted: Admitted | None = None,
         listen: Callable[[int, Record], None] | None = None,
     ) -> Record | None:
-        index = self.state.size
-        state = self.state.copy()
+        index = self._folded.size
+        state = self._folded.copy()
         record = state.apply(data, self.fetch_list, admitted)
-        self.state, self._last = state, names.content_hash(data)
+        self._take(state)
+        self._last = names.content_hash(data)
         if record is None:
             get_logger().error("void ledger record", index=index, why=state.alarms[-1].reason)
             return None
@@ -345,17 +399,17 @@ class Log:
         Raises:
             DamagedData: Two readings differ, and neither is a record.
         """
-        index = self.state.size
+        index = self._folded.size
         data = self._read(index)
         if data is None:
             return None
-        admitted = self.state.admits(data)
+        admitted = self._folded.admits(data)
         if admitted is not None:
             return data, admitted
         again = self._read(index)
         if again == data:
             return data, None
-        admitted = None if again is None else self.state.admits(again)
+        admitted = None if again is None else self._folded.admits(again)
         if again is not None and admitted is not None:
             return again, admitted
         raise DamagedData(
@@ -484,4 +538,4 @@ class Log:
 
     def close(self) -> None:
         """Save what the next opening can start from."""
-        self._memory.save(self.state, self._last)
+        self._memory.save(self._folded, self._last)

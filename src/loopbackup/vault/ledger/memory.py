@@ -9,17 +9,18 @@ from typing import Final
 import msgspec
 from attrs import frozen
 
-from ...errors import DamagedData, InputError
+from ...errors import DamagedData, InputError, RollbackDetected
 from ...logs import get_logger
 from ..format.names import content_hash
 from .core import decode_state, encode_state
 from .state import State
 from .statefolder import StateFolder
 
-__all__ = ["Head", "LocalMemory"]
+__all__ = ["Head", "LocalMemory", "rolled_back"]
 
 STATE_MAGIC: Final = b"LBKMEM1"
 SAVE_EVERY: Final = 32
+_EPOCH: Final = re.compile(rb"[0-9a-f]{32}")
 _HEAD: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})", re.IGNORECASE | re.ASCII)
 
 
@@ -47,6 +48,17 @@ class Head:
         return f"{self.size}:{self.root.hex()}"
 
 
+def rolled_back(found: int, seen: int) -> RollbackDetected:
+    """Give the error of a store that has *found* records, where *seen* were seen before."""
+    return RollbackDetected(
+        f"the store ends at ledger record {found - 1}, and {seen} records "
+        "were seen before: it is an old copy, or its end was cut off. Nothing was "
+        "changed. Restore the newer state, or open elsewhere",
+        seen=seen,
+        found=found,
+    )
+
+
 class LocalMemory:
     """
     A folder per vault, or nothing but memory when *folder* is None.
@@ -60,6 +72,7 @@ class LocalMemory:
         self._folder = None if folder is None else StateFolder(folder / vault_id.hex())
         self._saved = 0
         self._head: Head | None = None
+        self._epoch: bytes | None = None
 
     def head(self) -> Head | None:
         """
@@ -73,13 +86,21 @@ class LocalMemory:
         """
         return self._head if self._folder is None else self._on_disk(self._folder)
 
+    def epoch(self) -> bytes | None:
+        """Give the name of the epoch at :meth:`head`; None where that was not kept."""
+        if self._folder is None:
+            return self._epoch
+        data = self._folder.read("head") or b""
+        match = _EPOCH.fullmatch(data.partition(b"\n")[2].strip())
+        return None if match is None else bytes.fromhex(match[0].decode())
+
     def remember(self, state: State) -> None:
         """Keep the head of *state* if it is further than what is kept."""
         head = Head(state.size, state.tree.head())
         known = self._head
         if known is not None and known.size >= head.size:
             return
-        self._head = head
+        self._head, self._epoch = head, state.epoch
         if self._folder is None:
             return
         with self._folder.locked():
@@ -90,7 +111,7 @@ class LocalMemory:
                 get_logger().warning("local state cannot be read", kind=exc.kind)
                 return
             if on_disk is None or on_disk.size < head.size:
-                self._folder.write("head", f"{head}\n".encode())
+                self._folder.write("head", f"{head}\n{state.epoch.hex()}\n".encode())
 
     @staticmethod
     def _on_disk(folder: StateFolder) -> Head | None:
@@ -98,7 +119,7 @@ class LocalMemory:
         if data is None:
             return None
         try:
-            return Head.parse(data.decode("ascii").strip())
+            return Head.parse(data.partition(b"\n")[0].decode("ascii").strip())
         except (InputError, UnicodeDecodeError):
             get_logger().error(
                 "the head that this host remembered is damaged: it cannot be told "

@@ -20,6 +20,7 @@ from ..format.record import Certificate, Record
 from .fences import Erasure, cleared_at, names_fenced
 from .keyfold import plan_keys
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
+from .replicas import Replica, plan_replicas
 from .tree import Tree
 from .values import (
     Alarm,
@@ -69,6 +70,8 @@ class State:
     authority: bytes
     tree: Tree = Factory(Tree)
     epoch: bytes = b""
+    epoch_index: int = 0
+    """The record that began the epoch."""
     root: bytes = b""
     salt: bytes = b""
     none_domain: bytes = b""
@@ -98,6 +101,8 @@ class State:
     fenced: dict[bytes, int] = Factory(dict)
     """Ids of erased domains -> the record that erased them; nothing may name them again."""
     erasures: dict[bytes, Erasure] = Factory(dict)
+    replicas: dict[bytes, Replica] = Factory(dict)
+    """By store id; those given up included, for they may not come back."""
     last_summary: int = 0
     alarms: tuple[Alarm, ...] = ()
     commits: dict[bytes, int] = Factory(dict)
@@ -135,8 +140,8 @@ class State:
             record, roles = admitted or self._admit(data)
             effect = self._judge(record, roles, fetch_list)
         except Void as exc:
-            self._alarm(str(exc))
             self.tree.append(exc.leaf or data)
+            self.alarms = (*self.alarms, Alarm(self.size - 1, str(exc), self.tree.last))
             return None
         except _Altered as exc:
             raise DamagedData(str(exc), kind="altered_ledger", index=self.size) from None
@@ -159,9 +164,6 @@ class State:
             return None
         follows = record.whole and record.frame.tree == self.tree.head()
         return (record, roles) if follows else None
-
-    def _alarm(self, reason: str) -> None:
-        self.alarms = (*self.alarms, Alarm(self.size, reason))
 
     def _admit(self, data: bytes) -> Admitted:
         """
@@ -254,6 +256,7 @@ class State:
                 return lambda: self._end_claim(facts.run)
             case _:
                 change = plan_keys(self, record, facts, fetch_list)
+                change = plan_replicas(self, record, facts) if change is None else change
                 return self._plan_mark(record, facts, fetch_list) if change is None else change
 
     def _refuse_condemned(self, lists: list[bytes]) -> None:
@@ -445,8 +448,8 @@ class State:
         """
         Give the condemned names that a later fold still has to know.
 
-        A name may be dropped once it is swept from the primary store and every
-        index segment that could name it has been replaced, and no claim names it.
+        A name may be dropped once it is swept from all stores and every index
+        segment that could name it has been replaced, and no claim names it.
         """
         claimed = self.claimed()
         upto, kept = self.swept.get(store, (-1, frozenset()))
@@ -454,7 +457,11 @@ class State:
         return {
             name: when
             for name, when in self.condemned.items()
-            if when[0] > upto or name in kept or oldest <= when[0] or name in claimed
+            if when[0] > upto
+            or name in kept
+            or oldest <= when[0]
+            or name in claimed
+            or any(replica.lacks(when[0], name) for replica in self.replicas.values())
         }
 
 

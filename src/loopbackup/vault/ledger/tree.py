@@ -53,7 +53,11 @@ class Tree:
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf. Cost: amortised two hashes."""
-        node = self.last = leaf_hash(leaf)
+        self.append_hash(leaf_hash(leaf))
+
+    def append_hash(self, node: bytes) -> None:
+        """Add one leaf by its hash."""
+        self.last = node
         size = self.size
         while size & 1:
             node = node_hash(self.peaks.pop(), node)

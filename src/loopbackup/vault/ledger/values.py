@@ -158,3 +158,5 @@ class Alarm:
 
     index: int
     reason: str
+    leaf: bytes
+    """Hash of its leaf: what is hashed of a void record depends on why it is void."""

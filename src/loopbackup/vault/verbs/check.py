@@ -201,11 +201,12 @@ class _Check:
                     object=names.record_name(alarm.index),
                 )
             )
+        used = self.session.log.folded
         try:
-            again = fold_again(self.session, self.state)
+            again = fold_again(self.session, used)
         except (RollbackDetected, FormatError) as exc:
             raise DamagedData(str(exc)) from exc
-        if state_digest(again) != state_digest(self.state):
+        if state_digest(again) != state_digest(used):
             raise DamagedData("folding the ledger again gives another state")
         for index in again.torn:
             self.report.problems.append(
@@ -223,12 +224,14 @@ class _Check:
 
     def _first_record(self) -> None:
         """Hold record 0 in the header's object against the one in the ledger."""
-        first = split_header(self.session.store.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES))[2]
-        if first != self.session.log.record(0):
+        found = split_header(self.session.store.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES))
+        if found.record != self.session.log.record(0):
             raise DamagedData("the vault's object ends in another record 0", object=names.HEADER)
 
     def _beyond_head(self) -> None:
         """Look for records above a gap: what follows a lost record is out of sight."""
+        if self.session.log.is_replica:
+            return  # They are being put, from the last one down.
         listed = [entry.key for entry in self.session.store.list(names.LEDGER)]
         self.session.log.refresh()
         head = names.record_name(self.session.log.state.size)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ...errors import DamagedData, ErasureIncomplete, InputError, NotFoundError
 from ...receipts import Receipt, Scope
+from ...show import text
 from ...terms import (
     Action,
     Actor,
@@ -29,6 +30,7 @@ from ..keys.suppress import Owned, Suppression
 from .epoch import EpochChanged, change_epoch, delete_old_keys
 from .erasures import check_scope, erased_of, gone_of, known_of, names_of, proved, statuses_of
 from .held import refuse_erasure
+from .reach import Remaining, reach_replicas
 from .receipt import Before, Left, effective_by, proof_of, sign_receipt
 from .session import Session
 
@@ -54,7 +56,7 @@ def run_erase(
         NotFoundError: The vault knows nothing of one of them; nothing was changed.
         PolicyError: Refused, or a hold stands against it; nothing was changed.
         ErasureIncomplete: The erasure holds, and ``receipt`` says so, but the
-            store keeps old key objects: ``remaining``.
+            store keeps old key objects, or a replica is out of reach: ``remaining``.
     """
     check_reason(reason)
     keys = _subjects(subjects)
@@ -184,7 +186,7 @@ def _finish(
     known: Mapping[bytes, dict[str, Any]],
     left: Left,
 ) -> Receipt:
-    """Look at what there is now, sign that, and raise if the store keeps old keys."""
+    """Look at what there is now, reach the replicas, sign that, and raise if old keys are left."""
     erasures, erased = session.log.state.erasures, erased_of(session, names)
     newest_first = sorted(
         {name for of in names.values() for name in of}, key=lambda name: -erasures[name].record
@@ -198,19 +200,33 @@ def _finish(
     )
     domains = [bytes.fromhex(d) for each in (facts, *facts["earlier"]) for d in each["domains"]]
     _verify(session, names, statuses, domains)
-    if not left:
+    replicas = reach_replicas(session, actor, erasures[newest_first[0]].record)
+    pending = [replica for replica in replicas if replica.left]
+    if not left and not pending:
         facts |= gone_of(session, newest_first)
     facts["suppressed"] = erased.data.keys() >= names.keys()
-    receipt = sign_receipt(session, actor, names, facts, left)
-    if left:
+    receipt = sign_receipt(session, actor, names, facts, left, replicas)
+    if left or pending:
         raise ErasureIncomplete(
-            f"the erasure holds, but the store keeps {len(left)} old key objects. When it "
-            "allows to delete them, erase the same subjects again: that deletes them, and "
-            "gives a receipt that says so",
+            _incomplete(len(left), len(pending)),
             receipt=receipt,
-            remaining=tuple(left),
+            remaining=(
+                *(Remaining(name, until) for name, until in left),
+                *(one for replica in pending for one in replica.left),
+            ),
         )
     return receipt
+
+
+def _incomplete(left: int, pending: int) -> str:
+    parts = [f"the store keeps {left} old key objects"] if left else []
+    parts += [f"old keys are left at {text.count(pending, 'replica')}"] if pending else []
+    return (
+        f"the erasure holds, but {' and '.join(parts)} (.remaining says which, and why). "
+        "When that can be mended, erase the same subjects again, with every replica given to "
+        "open: that deletes them, and gives a receipt that says so. vault.declare_lost gives "
+        "up a replica for good"
+    )
 
 
 def _verify(

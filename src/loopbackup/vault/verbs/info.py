@@ -13,6 +13,7 @@ from ..format import names
 from ..store.protocol import StoreInfo
 from .locate import Whereabouts, whereabouts
 from .look import Described, describe_all
+from .replicas import Replica, list_replicas
 from .session import Session, to_datetime
 
 __all__ = ["Info", "Series", "SlotInfo", "run_info"]
@@ -69,6 +70,10 @@ class Info:
     """All objects of the vault, condemned ones included."""
     alarms: int
     """Ledger records without effect."""
+    is_replica: bool
+    """This store is a copy: see :meth:`loopbackup.Vault.replicate`."""
+    replicas: tuple[Replica, ...]
+    """As the ledger knows them."""
 
     def _facts(self) -> list[tuple[str, str]]:
         slots = ", ".join(f"{slot.kind} {slot.id}" for slot in self.slots)
@@ -85,6 +90,8 @@ class Info:
             ("ledger", f"{text.count(self.records, 'record')}, {self.freshness}, head {self.head}"),
             ("slots", slots),
         ]
+        facts += [("role", "a replica: read-only until promote")] if self.is_replica else []
+        facts += [("replica", str(replica)) for replica in self.replicas]
         return facts + ([("alarms", f"{self.alarms:,}")] if self.alarms else [])
 
     def __str__(self) -> str:
@@ -140,6 +147,8 @@ def run_info(session: Session, actor: Actor) -> Info:
         packs=packs,
         stored_bytes=stored,
         alarms=len(state.alarms),
+        is_replica=session.log.is_replica,
+        replicas=list_replicas(session),
     )
 
 

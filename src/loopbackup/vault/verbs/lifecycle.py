@@ -27,7 +27,17 @@ from ..content.reader import ChunkReader
 from ..format import codec, names
 from ..format import record as rec
 from ..format.bounds import MAX_HEADER_OBJECT_BYTES
-from ..format.header import MAX_GRACE_S, Header, header_hash, join_header, split_header
+from ..format.header import (
+    MAX_GRACE_S,
+    Header,
+    StoreMark,
+    VaultObject,
+    header_hash,
+    join_header,
+    sign_store,
+    split_header,
+    verify_store,
+)
 from ..format.seal import FORMAT, SUITE
 from ..keys.credentials import Credential
 from ..keys.epoch import certify_house
@@ -139,7 +149,8 @@ def create_vault(
         raw = codec.encode(header)
         root = new_root(header.vault_id, header_hash(raw), authority.private_bytes_raw())
         record = _write_keys(seam, header, root, credential, (location, observed_in(info)))
-        seam.put(names.HEADER, join_header(header, record))
+        mark = sign_store(header.vault_id, header.vault_id, authority)
+        seam.put(names.HEADER, join_header(header, mark, record))
         seam.put(names.record_name(0), record)
     finally:
         if store is None:
@@ -168,7 +179,7 @@ def _is_taken(seam: StoreSeam) -> bool:
 def _check_readable(header: Header) -> None:
     """Refuse a header that no vault could be opened with; InputError."""
     try:
-        split_header(join_header(header, b""))
+        split_header(join_header(header, StoreMark(bytes(16), bytes(64)), b""))
     except FormatError as exc:
         raise InputError(f"create refused: {exc}; nothing was written") from exc
     chunker_params(header)
@@ -241,11 +252,23 @@ def _parse_key(text: object) -> bytes:
     return bytes.fromhex(text)
 
 
-def _read_header(seam: StoreSeam, where: str) -> bytes:
+def _read_header(seam: StoreSeam, where: str, *, read_only: bool) -> VaultObject:
+    """Read what must be known before any key; nobody but a reader goes on with a replica."""
     try:
-        return seam.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES)
+        data = seam.get_whole(names.HEADER, MAX_HEADER_OBJECT_BYTES)
     except NotFoundError:
         raise FormatError(f"there is no vault at {where}", kind="no_vault") from None
+    found = split_header(data)
+    if not verify_store(found.mark, found.header):
+        raise FormatError(f"the header of the vault at {where} was altered", kind="altered_header")
+    vault_id = found.header.vault_id
+    if found.mark.store != vault_id and not read_only:
+        raise InputError(
+            f"{where} is a replica of vault {vault_id.hex()[:8]}: read-only until promote. "
+            "Open it with read_only=True, or open the vault itself",
+            kind="replica",
+        )
+    return found
 
 
 def open_vault(
@@ -262,6 +285,7 @@ def open_vault(
     gate: Gate | None = None,
     store: Store | None = None,
     allow_insecure_loopback: bool = False,
+    replicas: Mapping[str, Callable[[], Store]] | None = None,
 ) -> Session:
     """
     Open a vault: header, ledger, slot, root.
@@ -296,6 +320,7 @@ def open_vault(
     except BaseException:
         seam.close()
         raise
+    session.replicas = dict(replicas or {})
     _ask(session, actor)
     return session
 
@@ -313,7 +338,7 @@ def _open(
     gate: Gate | None,
 ) -> Session:
     """Read header, ledger and keys; give the session that they make."""
-    header, raw, first = split_header(_read_header(seam, where))
+    header, raw, mark, first = _read_header(seam, where, read_only=read_only)
     place, pin = _place(where, seam.store), Pin(header.vault_id, header.authority)
     places = Places(state_dir)
     if expected is None:
@@ -325,7 +350,8 @@ def _open(
             kind="forged_vault",
         )
     memory = LocalMemory(state_dir, header.vault_id)
-    log = Log(seam, header, first, clock=clock, memory=memory)
+    is_replica = mark.store != header.vault_id
+    log = Log(seam, header, first, clock=clock, memory=memory, is_replica=is_replica)
     created = rec.parse_record(first, 0).facts()
     if created.header_hash != header_hash(raw):
         raise FormatError(f"the header of the vault at {where} was altered", kind="altered_header")

@@ -20,10 +20,12 @@ from ..ledger.state import SnapshotRecord, State
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
 from .epoch import EpochChanged
 from .look import read_table
+from .reach import Reached
 from .refold import refold
 from .session import Session, to_datetime
 
 __all__ = [
+    "PRIMARY",
     "Before",
     "Left",
     "effective_by",
@@ -39,6 +41,8 @@ Left = Sequence[tuple[str, datetime | None]]
 """Old key objects that the store keeps, each with the time until which, if it says so."""
 
 _NIGHT: Final = timedelta(days=1)
+PRIMARY: Final = "primary"
+"""The vault's own store, where receipts name replicas by their ids."""
 FEW_DOMAINS: Final = 16
 """So many are looked up one by one in a snapshot's table of domains."""
 _OLD_COPIES: Final = (
@@ -176,6 +180,7 @@ def sign_receipt(
     names: Mapping[SubjectKey, Collection[bytes]],
     known: Mapping[str, Any],
     left: Left,
+    replicas: Sequence[Reached] = (),
 ) -> Receipt:
     """
     Sign what erasures did to subjects, and keep it in the ledger.
@@ -186,14 +191,16 @@ def sign_receipt(
             gives them, ``suppressed``, and ``physical`` and ``completes`` where the bytes are
             gone as well.
         left: Old key objects that the store keeps.
+        replicas: What it has come to at each.
     """
+    ends = [*(until for _, until in left), *(one.until for r in replicas for one in r.left)]
     openings = {key: new_opening() for key in names}
     shown = [
         {"ref": subject_ref(key, openings[key]), "erasures": sorted(name.hex() for name in of)}
         for key, of in names.items()
     ]
     now = session.log.now()
-    level: Level = "E0" if left else "E1"
+    level: Level = "E0" if ends else "E1"
     kinds = {kind for _, kind, _ in session.log.state.slots}
     facts = {
         **known,
@@ -204,17 +211,24 @@ def sign_receipt(
         "stage": "completed" if "physical" in known else "keys_destroyed",
         # A level counts only if the ones below it hold.
         "level": level,
-        "irrevocable_at": _irrevocable(now, left),
+        "irrevocable_at": _irrevocable(now, ends),
         "subjects": shown,
-        "keys": {"epoch": session.epoch.hex(), "destinations": [_destination(left)]},
+        "keys": {
+            "epoch": session.epoch.hex(),
+            "destinations": [_destination(left), *map(_at_replica, replicas)],
+        },
         "physical": known.get("physical")
-        or {"note": _PENDING, "destinations": [_removal(session, now)]},
+        or {"note": _PENDING, "destinations": _removals(session, now, replicas)},
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
             "at": iso(now),
             "found": 0,
         },
-        "limits": [*_LIMITS, *([_PASSPHRASES] if "passphrase" in kinds else [])],
+        "limits": [
+            *_LIMITS,
+            *([_PASSPHRASES] if "passphrase" in kinds else []),
+            *(limit for replica in replicas if (limit := replica.limit)),
+        ],
     }
     receipt = Receipt.sign(facts, session.keyring.root.authority_key, openings)
     erasure = bytes.fromhex(known["erasure"])
@@ -222,11 +236,12 @@ def sign_receipt(
     return receipt
 
 
-def _removal(session: Session, now: datetime) -> dict[str, Any]:
+def _removals(session: Session, now: datetime, replicas: Sequence[Reached]) -> list[dict[str, Any]]:
     """
     Say when two prunes can have the bytes deleted at the earliest, and by when nightly ones have.
 
-    Nobody can say by when on a store that locks objects, or that does not answer.
+    Nobody can say by when on a store that locks objects or does not answer, nor at a
+    replica, whose bytes go with the replications after the prunes.
     """
     try:
         info = session.store.describe()
@@ -235,20 +250,29 @@ def _removal(session: Session, now: datetime) -> dict[str, Any]:
     except StoreError as exc:
         get_logger().warning("the store does not say how long it keeps bytes", kind=exc.kind)
         locks, soft_days, is_known = None, None, False
-    earliest = now + timedelta(seconds=session.header.grace_s, days=soft_days or 0)
-    return {
-        "store": "primary",
+    grace = timedelta(seconds=session.header.grace_s)
+    earliest = now + grace + timedelta(days=soft_days or 0)
+    unknown = {
         "grace_s": session.header.grace_s,
+        "soft_delete_days": None,
+        "locks": None,
+        "earliest": iso(now + grace),
+        "deadline": None,
+    }
+    primary = {
+        **unknown,
+        "store": PRIMARY,
+        "location": session.log.state.location,
         "soft_delete_days": soft_days,
         "locks": locks,
         "earliest": iso(earliest),
         "deadline": iso(earliest + 2 * _NIGHT) if is_known else None,
     }
+    return [primary, *({**unknown, **one.named()} for one in replicas if not one.is_lost)]
 
 
-def _irrevocable(now: datetime, left: Left) -> str | None:
+def _irrevocable(now: datetime, ends: Sequence[datetime | None]) -> str | None:
     """Say when the last old key is gone: now, when the store says, or nobody knows when."""
-    ends = [until for _, until in left]
     if not all(ends):
         return None
     return iso(max([now, *(end for end in ends if end is not None)]))
@@ -256,7 +280,13 @@ def _irrevocable(now: datetime, left: Left) -> str | None:
 
 def _destination(left: Left) -> dict[str, Any]:
     shown = [{"object": name, "until": None if end is None else iso(end)} for name, end in left]
-    return {"store": "primary", "left": shown}
+    stage = "pending" if left else "keys_destroyed"
+    return {"store": PRIMARY, "stage": stage, "left": shown}
+
+
+def _at_replica(replica: Reached) -> dict[str, Any]:
+    left = [(one.what, one.until) for one in replica.left]
+    return {**_destination(left), **replica.named(), "stage": replica.stage}
 
 
 def effective_by(session: Session) -> str:

@@ -44,7 +44,7 @@ def refold(session: Session) -> Iterator[Folded]:
     requests are under way at a time. Memory: a fold, and 32 records.
     """
     state = State(session.header.vault_id, session.header.authority)
-    yield from _onto(state, session, session.log.state)
+    yield from _onto(state, session, session.log.folded)
 
 
 def fold_again(session: Session, used: State) -> State:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -27,6 +28,7 @@ from ..keys.credentials import Credential
 from ..keys.keyring import Keyring
 from ..keys.root import KeyState, Unlocked, unlock
 from ..ledger.log import Body, Draft, Log
+from ..store.protocol import Store
 from ..store.seam import StoreSeam
 
 __all__ = ["UNNAMED", "AuditBody", "Session"]
@@ -69,6 +71,8 @@ class Session:
     """What the vault was opened with: opens it again when the keys are changed."""
     slot: bytes = b""
     """Id of the slot that it has."""
+    replicas: Mapping[str, Callable[[], Store]] = field(factory=dict)
+    """By URL: how to open the stores of the replicas that were given to ``open``."""
     opened_marks: object = None
     """What :func:`.standing.standing` keeps, and nobody else looks at."""
     _expected: dict[bytes, Unlocked] = field(factory=dict)

@@ -1,0 +1,133 @@
+"""Copying objects from store to store: each verified by its hash, with few bytes in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Executor, Future
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ...errors import AlreadyExistsError, DamagedData, NotFoundError
+from ...terms import Problem
+from ..format.names import content_hash
+from ..store.seam import StoreSeam
+
+__all__ = ["Copied", "Wanted", "copy_all", "copy_one"]
+
+IN_FLIGHT_BYTES: Final = 128 << 20
+MAX_IN_FLIGHT: Final = 8
+
+
+@frozen
+class Wanted:
+    """An object to copy."""
+
+    name: str
+    digest: bytes
+    """Hash of its bytes."""
+    max_bytes: int
+    replace: bool = False
+    """What stands there has another length, so it is not the object."""
+    needed: bool = False
+    """Without it nobody can open or fold; of the others every one counts for itself."""
+    short: bytes = b""
+    """Short name of content."""
+
+
+@define
+class Copied:
+    """Counts of a copy."""
+
+    objects: int = 0
+    bytes: int = 0
+    problems: list[Problem] = field(factory=list)
+
+
+def copy_one(wanted: Wanted, source: StoreSeam, target: StoreSeam) -> int:
+    """
+    Copy one object; give its length.
+
+    Raises:
+        NotFoundError: It is not in the source.
+        DamagedData: What the source gives is not it, twice.
+        AlreadyExistsError: Something else of its name stands in the target.
+    """
+    data = source.get_whole(wanted.name, wanted.max_bytes)
+    if content_hash(data) != wanted.digest:
+        # A bit may have flipped on the way: damage shows twice.
+        data = source.get_whole(wanted.name, wanted.max_bytes)
+        if content_hash(data) != wanted.digest:
+            raise DamagedData(f"{wanted.name} is damaged", object=wanted.name)
+    if wanted.replace:
+        target.overwrite(wanted.name, data)
+    else:
+        target.put(wanted.name, data)
+    return len(data)
+
+
+def copy_all(
+    many: Iterable[Wanted],
+    source: StoreSeam,
+    target: StoreSeam,
+    executor: Executor,
+    *,
+    largest: int,
+    done: Copied,
+) -> list[Wanted]:
+    """
+    Copy objects, a few at a time.
+
+    Args:
+        largest: The usual length of a large one; bounds how many are in flight.
+        done: Counts what is copied, and takes what is damaged as a problem.
+
+    Returns:
+        What is not in the source.
+
+    Raises:
+        DamagedData: One that is needed is damaged.
+        AlreadyExistsError, StoreError: As :func:`copy_one`; nothing more is begun.
+
+    Memory: 128 MiB of packs, and the largest index object.
+    """
+    window = max(1, min(MAX_IN_FLIGHT, IN_FLIGHT_BYTES // largest))
+    pending: deque[tuple[Wanted, Future[int]]] = deque()
+    missing: list[Wanted] = []
+
+    try:
+        for wanted in many:
+            if len(pending) >= window:
+                missing += _settle(*pending.popleft(), done)
+            pending.append((wanted, executor.submit(copy_one, wanted, source, target)))
+        while pending:
+            missing += _settle(*pending.popleft(), done)
+    finally:
+        for _, future in pending:
+            future.cancel()
+        for _, future in pending:
+            # What is under way ends before the caller goes on.
+            if not future.cancelled():
+                future.exception()
+    return missing
+
+
+def _settle(wanted: Wanted, future: Future[int], done: Copied) -> list[Wanted]:
+    """Count what came of a copy; give the object if it is not in the source."""
+    try:
+        done.bytes += future.result()
+        done.objects += 1
+    except NotFoundError:
+        return [wanted]
+    except DamagedData as exc:
+        if wanted.needed:
+            raise
+        done.problems.append(Problem(exc.kind, str(exc), object=wanted.name))
+    except AlreadyExistsError:
+        if wanted.needed:
+            raise
+        # Something of that name, and not it: what is named by its hash has no second form.
+        text = f"{wanted.name} is another object in the replica"
+        done.problems.append(Problem("damaged", text, object=wanted.name))
+    return []

@@ -1,0 +1,444 @@
+"""
+Replicating: bring a copy of the vault in another store to the head of the ledger.
+
+Keys first, then all that is live, then the records from the last one down.
+Killed anywhere, the replica is a valid vault at its old head or the new one, and
+the next run goes on where this one was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from attrs import define, evolve, field
+
+from ...errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DamagedData,
+    InputError,
+    NotFoundError,
+    StoreError,
+)
+from ...logs import get_logger
+from ...show import text
+from ...terms import Action, Actor, Facts, Location, Problem, check_text
+from ..format import names
+from ..format import record as rec
+from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES, MAX_SUMMARY_BYTES
+from ..ledger.log import Draft
+from ..ledger.replicas import Replica
+from ..ledger.state import State, join_names, object_name, split_fronts
+from ..store.protocol import Store, StoredObject
+from ..store.registry import redact_url
+from ..store.seam import MAX_OBJECT_BYTES, StoreSeam
+from .replica_copy import Copied, Wanted, copy_all, copy_one
+from .replica_keys import BuriedKeys, delete_keys, renew_keys
+from .replica_place import ReplicaPlace, make_replica
+from .replica_records import NewRecords, fork_at, install, read_records
+from .session import Session
+
+__all__ = ["Replicated", "live_content", "note", "run_replicate"]
+
+MAX_FOLDS: Final = 16
+FEW: Final = 4
+"""So many records are looked at one by one before anything is listed."""
+MAX_KEPT: Final = 1024
+KEEP_SUMMARIES: Final = 2
+MAX_LOCATION_CHARS: Final = 4096
+_NOTES: Final = ("replica", "replicated", "summary")
+_LETTERS: Final = (b"p", b"i", b"l")
+_CONTENT: Final = ((b"p", names.PACKS), (b"i", names.INDEX), (b"l", names.LISTS))
+
+
+@define
+class Replicated:
+    """What a replication did, and how far the replica has come."""
+
+    url: str
+    """Without credentials."""
+    size: int = 0
+    """Ledger records that the replica holds."""
+    behind: int = 0
+    """Records that were committed meanwhile."""
+    records: int = 0
+    """Of these how many are new."""
+    objects: int = 0
+    """Packs, index objects, lists and keys copied."""
+    bytes: int = 0
+    swept: int = 0
+    """Objects deleted that were condemned."""
+    freed_bytes: int = 0
+    kept: int = 0
+    """Objects that the store refused to delete."""
+    keys_left: list[tuple[str, datetime | None]] = field(factory=list)
+    """Old key objects that the store keeps, and until when if it says so."""
+    problems: list[Problem] = field(factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the replica holds all that the vault does, and nothing that it should not."""
+        return not (self.problems or self.keys_left or self.kept)
+
+    def __str__(self) -> str:
+        parts = [
+            text.count(self.objects, "object"),
+            f"{self.bytes / 1e6:,.1f} MB and {text.count(self.records, 'record')} copied",
+        ]
+        if self.swept:
+            parts.append(f"{self.swept:,} objects deleted, {self.freed_bytes / 1e6:,.1f} MB freed")
+        if self.kept or self.keys_left:
+            parts.append(f"{self.kept + len(self.keys_left):,} could not be deleted yet")
+        if self.problems:
+            parts.append(text.count(len(self.problems), "problem"))
+        state = f"{self.behind:,} records behind" if self.behind else "up to date"
+        return f"{self.url}: {', '.join(parts)}; {state}"
+
+
+def run_replicate(
+    session: Session,
+    actor: Actor,
+    url: str,
+    open_: Callable[[], Store],
+    location: str | Location | None,
+) -> Replicated:
+    """
+    Replicate once; see the module.
+
+    Raises:
+        PolicyError: Refused; nothing was asked of the replica's store.
+        InputError, AlreadyExistsError: What stands there is no replica of this vault.
+        RollbackDetected: Kind "fork": somebody has written to the replica.
+        DamagedData: Some objects of the vault are damaged or missing; all else is
+            on the replica (``.report``). Or one without which nobody could open it.
+        StoreError: A store failed; run it again.
+    """
+    where, said = redact_url(url), _location(location)
+    facts = Facts(
+        actor=actor,
+        location=location if isinstance(location, Location) else None,
+        more={"replica": where, "location": said},
+    )
+    session.begin(Action.REPLICATE, actor, facts)
+    seam = StoreSeam(open_())
+    try:
+        place = make_replica(session, where, seam, actor, said)
+        job = _Job(session, actor, place, Replicated(where))
+        job.go()
+    finally:
+        seam.close()
+    if job.result.problems:
+        count = len(job.result.problems)
+        raise DamagedData(
+            f"{text.count(count, 'object')} of the vault could not be replicated; all else is. "
+            "Run check(data=True) on the vault (.problems names them)",
+            kind="replica",
+            problems=tuple(job.result.problems),
+            report=job.result,
+        )
+    return job.result
+
+
+def _location(location: object) -> str | None:
+    if isinstance(location, Location):
+        return location.region or location.country
+    if location is None:
+        return None
+    if not isinstance(location, str):
+        raise InputError("location is text or a Location: where the bytes lie, as you declare it")
+    return check_text("location", location, max_chars=MAX_LOCATION_CHARS)
+
+
+@define(eq=False)
+class _Job:
+    """One replication."""
+
+    session: Session
+    actor: Actor
+    place: ReplicaPlace
+    result: Replicated
+    copied: Copied = field(factory=Copied)
+    keys: BuriedKeys = field(init=False)
+    before: Replica = field(init=False)
+    """The replica as the ledger had it at the beginning."""
+
+    @property
+    def replica(self) -> Replica:
+        return self.session.log.state.replicas[self.place.store]
+
+    @property
+    def target(self) -> StoreSeam:
+        return self.place.seam
+
+    def go(self) -> None:
+        """Do what is due."""
+        session, result = self.session, self.result
+        if self._is_up_to_date():
+            result.size = session.log.state.size
+            return
+        present = {index for index in map(_index, self.target.list(names.LEDGER)) if index >= 0}
+        before = self.before = self.replica
+        if sum(index < before.size for index in present) < before.size:
+            # Somebody has put an old copy of it back, say: nothing is taken for granted.
+            before = self.before = evolve(before, size=0, peaks=())
+        self._renew_keys()
+        state = self._copy()
+        new = read_records(session, state, before)
+        result.records = install(session, new, self.target, present)
+        result.size = state.size
+        self._drop_shards(state)
+        swept, kept = self._sweep(state, before.size)
+        self._copy_summary(state)
+        if session.log.state.epoch != self.keys.state.epoch:
+            # Whoever erased meanwhile may have buried keys before they were put.
+            self._renew_keys()
+        if self._note(state, before, new, swept, kept):
+            self._install_notes()
+        result.behind = session.log.state.size - result.size
+        result.problems += self.copied.problems
+        result.objects += self.copied.objects
+        result.bytes += self.copied.bytes
+
+    # ---- nothing to do
+
+    def _is_up_to_date(self) -> bool:
+        """Tell by a few requests whether the replica has everything, as far as the ledger says."""
+        session, state, replica = self.session, self.session.log.state, self.replica
+        missing = range(replica.size, state.size)
+        if not replica.size or len(missing) > FEW or _keys_due(state, replica):
+            return False
+        limit = _sweepable(state, replica.size)
+        if any(i < limit and replica.lacks(i, name) for name, (i, _) in _content(state)):
+            return False
+        for index in reversed(missing):
+            try:
+                there = self.target.get_whole(names.record_name(index), MAX_RECORD_BYTES)
+            except NotFoundError:
+                return False
+            if there != session.log.record(index):
+                raise fork_at(index)
+        return True
+
+    # ---- keys
+
+    def _renew_keys(self) -> None:
+        self.keys = keys = renew_keys(self.session, self.before, self.target)
+        self.result.objects += keys.copied.objects
+        self.result.bytes += keys.copied.bytes
+        self.result.keys_left = keys.left
+
+    def _drop_shards(self, state: State) -> None:
+        """Delete the shards that readers needed until the records came that were put just now."""
+        keys = self.keys
+        gone = [name for name, index in keys.needed.items() if index < state.size]
+        if gone:
+            keys.left += delete_keys(self.target, gone)
+            rest = [index for index in keys.needed.values() if index >= state.size]
+            keys.upto = 0 if keys.left else min(rest, default=keys.state.size)
+
+    # ---- what is live
+
+    def _copy(self) -> State:
+        """Copy what is live at the head, folding on until all of it was found; give that state."""
+        session, copied = self.session, self.copied
+        there: dict[bytes, int] = {}
+        for letter, prefix in _CONTENT:
+            there |= _listed(self.target, letter, prefix)
+        sizes: dict[bytes, int] = {}
+        for letter, prefix in _CONTENT if there else ():
+            sizes |= _listed(session.store, letter, prefix)
+        done = {short for short, size in there.items() if size == sizes.get(short, size)}
+        for _ in range(MAX_FOLDS):
+            state = session.log.state
+            if (state.epoch, state.shards) != (self.keys.state.epoch, self.keys.state.shards):
+                self._renew_keys()
+                state = self.keys.state
+            live = live_content(session, state)
+            missing = copy_all(
+                self._wanted(live - done, there),
+                session.store,
+                self.target,
+                session.executor,
+                largest=session.header.pack_size,
+                done=copied,
+            )
+            session.log.refresh()
+            if not missing or session.log.state.condemned is state.condemned:
+                copied.problems += [_missing(one) for one in missing]
+                alive = {object_name(short) for short in live}
+                copied.problems = [p for p in copied.problems if p.object in alive]
+                return state
+            done |= live - {one.short for one in missing}
+        raise ConflictError("the vault was pruned again and again meanwhile; replicate later")
+
+    def _wanted(self, shorts: Iterable[bytes], there: Mapping[bytes, int]) -> Iterator[Wanted]:
+        bounds = {b"p": self.session.header.pack_size, b"l": MAX_LIST_BYTES}
+        for short in sorted(shorts):
+            yield Wanted(
+                object_name(short),
+                short[1:],
+                bounds.get(short[:1], MAX_OBJECT_BYTES),
+                replace=short in there,
+                needed=short[:1] == b"l",
+                short=short,
+            )
+
+    # ---- what is not
+
+    def _sweep(self, state: State, size: int) -> tuple[int, list[bytes]]:
+        """
+        Delete what is past the grace of what records condemned that an earlier run has put.
+
+        Returns:
+            Below which record everything condemned is gone, but for the names besides.
+        """
+        result, limit = self.result, _sweepable(state, size)
+        due = {short for short, (index, _) in _content(state) if index < limit}
+        kept: list[bytes] = []
+        for letter, prefix in _CONTENT if due else ():
+            for short, length in _listed(self.target, letter, prefix).items():
+                if short not in due:
+                    continue
+                try:
+                    remains = self.target.delete(object_name(short))
+                except StoreError as exc:
+                    name = object_name(short)
+                    get_logger().warning("not deleted yet", object=name, kind=exc.kind)
+                    kept.append(short)
+                    continue
+                if remains.versions:
+                    kept.append(short)
+                result.swept += 1
+                result.freed_bytes += length
+        result.kept = len(kept)
+        return (limit, sorted(kept)) if len(kept) <= MAX_KEPT else (0, [])
+
+    def _copy_summary(self, state: State) -> None:
+        """Put the newest summary there, so that the replica opens quickly; it is a cache."""
+        if not state.last_summary:
+            return
+        wanted = names.summary_name(state.last_summary, b"")
+        there = sorted(entry.key for entry in self.target.list(names.SUMMARY))
+        if any(name.startswith(wanted) for name in there):
+            return
+        for entry in self.session.store.list(names.SUMMARY):
+            if not entry.key.startswith(wanted) or names.summary_size(entry.key) is None:
+                continue
+            digest = bytes.fromhex(entry.key.removeprefix(wanted))
+            with contextlib.suppress(NotFoundError, DamagedData, AlreadyExistsError):
+                one = Wanted(entry.key, digest, MAX_SUMMARY_BYTES)
+                copy_one(one, self.session.store, self.target)
+        for name in there[: 1 - KEEP_SUMMARIES]:
+            self.target.delete(name)
+
+    # ---- saying so
+
+    def _note(
+        self, state: State, before: Replica, new: NewRecords, swept: int, kept: list[bytes]
+    ) -> bool:
+        """Let the ledger say how far the replica has come; False where that is no news."""
+        news = new.noteworthy or len(new.hashes) > FEW or not before.size
+        news |= _keys_due(state, before) or frozenset(kept) != before.kept or self.result.swept > 0
+        news |= any(i < swept and before.lacks(i, name) for name, (i, _) in _content(state))
+        if not news:
+            return False
+        whole = not self.copied.problems
+        facts = rec.Replicated(
+            self.place.store,
+            state.size if whole else before.size,
+            list(state.tree.peaks) if whole else list(before.peaks),
+            self.keys.upto,
+            swept,
+            join_names(kept),
+        )
+        note(self.session, self.actor, facts)
+        return True
+
+    def _install_notes(self) -> None:
+        """Put what was recorded of this run there too, if nothing else came in between."""
+        session, state = self.session, self.session.log.state
+        first = self.result.size
+        if not first < state.size <= first + FEW:
+            return
+        records = [(index, session.log.record(index)) for index in range(first, state.size)]
+        if all(_kind(index, data) in _NOTES for index, data in records):
+            for index, data in reversed(records):
+                self.target.put(names.record_name(index), data)
+            self.result.size = state.size
+
+
+def note(session: Session, actor: Actor, facts: rec.Replicated) -> None:
+    """Record how far a replica has come."""
+    audit = session.audit(actor, Action.REPLICATE)
+    session.log.commit_draft(Draft("replicated", facts, [audit]))
+
+
+def live_content(session: Session, state: State) -> set[bytes]:
+    """
+    Give the short names of all packs, index objects and lists that a reader of *state* can need.
+
+    Raises:
+        DamagedData: A record or a list that tells of them is missing or altered.
+
+    Cost: one GET for each record that added a live segment, and the lists that it names.
+    Memory: about 100 bytes a name.
+    """
+    found = {segment.name for segment in state.segments}
+    found |= {b"l" + digest for digest in state.lists}
+    leaves = {segment.added: segment.leaf for segment in state.segments}
+    for index in sorted(leaves):
+        record = rec.parse_record(session.log.record(index), index)
+        if names.content_hash(record.leaf) != leaves[index]:
+            raise DamagedData(f"ledger record {index} was altered", kind="altered_ledger")
+        facts = record.facts()
+        fronts = facts.packs or (
+            session.log.fetch_list(facts.packs_list) if facts.packs_list else b""
+        )
+        found.update(front.name for front in split_fronts(fronts))
+    return found - state.condemned.keys()
+
+
+def _sweepable(state: State, size: int) -> int:
+    """
+    Say below which record what is condemned may go from a replica.
+
+    Records that an earlier run has put, so that readers have had that long to fold
+    them; of those the ones that the primary was swept by: liveness was counted anew then.
+    """
+    upto, _ = state.swept.get(state.vault_id, (-1, frozenset()))
+    return min(size, upto + 1)
+
+
+def _content(state: State) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    return (item for item in state.condemned.items() if item[0][:1] in _LETTERS)
+
+
+def _keys_due(state: State, replica: Replica) -> bool:
+    condemned = state.condemned.items()
+    return any(name[:1] not in _LETTERS and i >= replica.keys for name, (i, _) in condemned)
+
+
+def _listed(seam: StoreSeam, letter: bytes, prefix: str) -> dict[bytes, int]:
+    found = {}
+    for entry in seam.list(prefix):
+        text_ = entry.key.rsplit("/", 1)[-1]
+        if len(text_) == 64:
+            with contextlib.suppress(ValueError):
+                found[letter + bytes.fromhex(text_)] = entry.size_bytes
+    return found
+
+
+def _index(entry: StoredObject) -> int:
+    index = names.record_index(entry.key)
+    return -1 if index is None else index
+
+
+def _kind(index: int, data: bytes) -> str:
+    return rec.parse_record(data, index).frame.kind
+
+
+def _missing(one: Wanted) -> Problem:
+    return Problem("missing", f"{one.name} is missing", object=one.name)
