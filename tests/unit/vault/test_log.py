@@ -193,7 +193,7 @@ def test_outcome_is_unknown_and_never_called_failed(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     dark = script(
         Rule(LostResponse(), method="put", key="ledger/*", times=99),
-        Rule(LostRequest(), method="get", key="ledger/*1", nth=4, times=99),
+        Rule(LostRequest(), method="get", key="ledger/*1", nth=3, times=99),
     )
     vault = opened(FaultStore(store, dark))
 

@@ -73,7 +73,7 @@ def test_without_a_folder_the_process_remembers(tmp_path: Path) -> None:
     memory = LocalMemory(None, VAULT)
 
     memory.remember(grown(5))
-    memory.save(grown(100), LAST)
+    memory.save(grown(100), LAST, always=False)
 
     head = memory.head()
     assert head is not None
@@ -222,7 +222,7 @@ def test_fold_is_kept_and_loaded_whole(tmp_path: Path, real_state: State) -> Non
     memory = LocalMemory(tmp_path, real_state.vault_id)
     memory._saved = -100  # As after many records; the write is worth it then.
 
-    memory.save(real_state, LAST)
+    memory.save(real_state, LAST, always=False)
     again = LocalMemory(tmp_path, real_state.vault_id).state(real_state.authority)
 
     assert again is not None
@@ -236,7 +236,7 @@ def test_spoilt_fold_is_not_believed(tmp_path: Path, real_state: State, at: int)
     """A flipped byte anywhere, or a cut: as if there were none."""
     memory = LocalMemory(tmp_path, real_state.vault_id)
     memory._saved = -100
-    memory.save(real_state, LAST)
+    memory.save(real_state, LAST, always=False)
     path = tmp_path / real_state.vault_id.hex() / "state"
     whole = path.read_bytes()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from ...errors import DamagedData, LoopbackupError, NotFoundError
@@ -22,6 +24,10 @@ __all__ = ["ChunkReader"]
 
 ALIGN: Final = 256 << 10
 RANGE_CACHE_BYTES: Final = 24 << 20
+EXPECTED_BYTES: Final = 64 << 20
+"""What is fetched from a distant store before it is needed; kept beside the rest until then."""
+RANGE_BYTES: Final = 4 << 20
+"""The longest range that is asked for at once, unless one blob is longer."""
 PLAIN_CACHE_BYTES: Final = 16 << 20
 
 
@@ -31,6 +37,8 @@ class ChunkReader:
 
     Reads are widened to multiples of 256 KiB, which saves requests and shows
     a provider less of what is read; the last few stay in memory, encrypted.
+    Who knows what comes says so by :meth:`expect`: a distant store is then
+    asked for it in few requests, many at once.
     """
 
     def __init__(self, store: StoreSeam, index: Index, log: Log) -> None:
@@ -42,6 +50,9 @@ class ChunkReader:
         self._range_bytes = 0
         self._fetching: dict[tuple[bytes, int, int], threading.Event] = {}
         """What threads are at: (pack, start, end)."""
+        self._expected: dict[tuple[bytes, int], int] = {}
+        """Lengths of the ranges that were asked for ahead, and that nobody has needed yet."""
+        self._expected_bytes = 0
         self._plains: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._plain_bytes = 0
         self._dropped = 0
@@ -213,11 +224,78 @@ class ChunkReader:
                     self._plain_bytes -= len(old)
         return plain
 
+    # ---- what is to be read soon
+
+    @property
+    def window_bytes(self) -> int:
+        """How far ahead one reader of many chunks should :meth:`expect` them; 0: not at all."""
+        return EXPECTED_BYTES * 3 // 4 if self._store.is_distant else 0
+
+    def expect(self, domain: Domain, chunk_ids: Iterable[bytes]) -> int:
+        """
+        Begin to fetch chunks that will be read soon, if the store is distant.
+
+        What cannot be found or fetched is met again, and told, by whoever reads it.
+
+        Returns:
+            How many bytes they take in the store.
+
+        Cost: a request for each stretch of up to 4 MiB that they lie in.
+        Memory: 64 MiB at most for all that is expected and not read yet.
+        """
+        if not self._store.is_distant:
+            return 0
+        found: dict[bytes, list[tuple[int, int]]] = {}
+        state = self._log.state
+        for chunk_id in chunk_ids:
+            place = self._index.find(domain, chunk_id, state)
+            if place is not None:
+                blob = place.blob
+                found.setdefault(blob.pack, []).append((blob.offset, blob.offset + blob.length))
+        for pack, stretches in found.items():
+            for first, end in _joined(stretches):
+                self._fetch_ahead(pack, first, end)
+        return sum(end - start for stretches in found.values() for start, end in stretches)
+
+    def forget_expected(self) -> None:
+        """Let go of what was expected and is not needed any more."""
+        with self._lock:
+            self._expected.clear()
+            self._expected_bytes = 0
+
+    def _fetch_ahead(self, pack: bytes, first: int, end: int) -> None:
+        with self._lock:
+            size = end - first
+            is_there = self._start(pack, first, end) >= 0 or self._coming(pack, first, end)
+            if is_there or self._expected_bytes + size > EXPECTED_BYTES:
+                return
+            mine = self._fetching[pack, first, end] = threading.Event()
+            self._expected[pack, first] = size
+            self._expected_bytes += size
+        self._store.threads.submit(self._fetch_expected, pack, first, end, mine)
+
+    def _fetch_expected(self, pack: bytes, first: int, end: int, mine: threading.Event) -> None:
+        with suppress(LoopbackupError):
+            self._get(pack, first, end, mine)
+
+    def _get(self, pack: bytes, first: int, end: int, mine: threading.Event) -> bytes:
+        try:
+            data = self._store.get_upto(names.pack_name(pack[1:]), end - first, start=first)
+            with self._lock:
+                self._hold(pack, first, data)
+        finally:
+            with self._lock:
+                del self._fetching[pack, first, end]
+            mine.set()
+        return data
+
+    # ---- ranges
+
     def _fetch(self, blob: Blob) -> bytes | memoryview:
         first = blob.offset // ALIGN * ALIGN
         end = blob.offset + blob.length
         # At least four steps: what lies behind is mostly what is read next.
-        length = max(-(-(end - first) // ALIGN), 4) * ALIGN
+        stop = first + max(-(-(end - first) // ALIGN), 4) * ALIGN
         while True:
             with self._lock:
                 held = self._held(blob.pack, first, end)
@@ -226,32 +304,33 @@ class ChunkReader:
                     return memoryview(data)[blob.offset - at : end - at]
                 coming = self._coming(blob.pack, first, end)
                 if coming is None:
-                    mine = self._fetching[blob.pack, first, first + length] = threading.Event()
+                    mine = self._fetching[blob.pack, first, stop] = threading.Event()
                     break
             # Another thread is at it: to fetch it twice would cost a request.
             coming.wait()
-        try:
-            data = self._store.get_upto(names.pack_name(blob.pack[1:]), length, start=first)
-            if first + len(data) < end:
-                raise DamagedData(
-                    "a pack is shorter than its index says", object=names.pack_name(blob.pack[1:])
-                )
-            with self._lock:
-                self._hold(blob.pack, first, data)
-        finally:
-            with self._lock:
-                del self._fetching[blob.pack, first, first + length]
-            mine.set()
+        data = self._get(blob.pack, first, stop, mine)
+        if first + len(data) < end:
+            raise DamagedData(
+                "a pack is shorter than its index says", object=names.pack_name(blob.pack[1:])
+            )
         return memoryview(data)[blob.offset - first : end - first]
 
     def _held(self, pack: bytes, first: int, end: int) -> tuple[int, bytes] | None:
         """Find a range in memory that has all from *first* to *end*; give its start and bytes."""
-        for at in (first, first - ALIGN, first - 2 * ALIGN, first - 3 * ALIGN):
+        at = self._start(pack, first, end)
+        if at < 0:
+            return None
+        self._ranges.move_to_end((pack, at))
+        self._expected_bytes -= self._expected.pop((pack, at), 0)
+        return at, self._ranges[pack, at]
+
+    def _start(self, pack: bytes, first: int, end: int) -> int:
+        """Say where a range in memory starts that has all from *first* to *end*; -1: nowhere."""
+        for at in range(first, first - RANGE_BYTES, -ALIGN):
             data = self._ranges.get((pack, at))
             if data is not None and at + len(data) >= end:
-                self._ranges.move_to_end((pack, at))
-                return at, data
-        return None
+                return at
+        return -1
 
     def _coming(self, pack: bytes, first: int, end: int) -> threading.Event | None:
         """Find a range that another thread is fetching and that would have it."""
@@ -264,9 +343,27 @@ class ChunkReader:
         old = self._ranges.pop((pack, first), None)
         self._range_bytes += len(data) - (len(old) if old is not None else 0)
         self._ranges[pack, first] = data
-        while self._range_bytes > RANGE_CACHE_BYTES:
-            _, gone = self._ranges.popitem(last=False)
-            self._range_bytes -= len(gone)
+        while self._range_bytes > RANGE_CACHE_BYTES + self._expected_bytes:
+            # What nobody has needed yet comes last.
+            oldest = next((key for key in self._ranges if key not in self._expected), None)
+            if oldest is None:
+                return
+            self._range_bytes -= len(self._ranges.pop(oldest))
+
+
+def _joined(stretches: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Widen stretches of a pack to whole steps, and join those that touch, up to 4 MiB."""
+    first = stop = -1
+    for start, end in sorted(stretches):
+        at, until = start // ALIGN * ALIGN, -(-end // ALIGN) * ALIGN
+        if first >= 0 and at <= stop and max(until, stop) - first <= RANGE_BYTES:
+            stop = max(until, stop)
+            continue
+        if first >= 0:
+            yield first, stop
+        first, stop = at, until
+    if first >= 0:
+        yield first, stop
 
 
 def _damage(chunk_id: bytes, failures: list[tuple[Place, LoopbackupError]]) -> DamagedData:

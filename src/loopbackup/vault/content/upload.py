@@ -2,9 +2,10 @@
 One run's uploads: deduplicate, bundle, compress, encrypt, pack, put.
 
 The caller's thread hashes and bundles; workers compress and encrypt into the
-open pack; a full pack is put by a worker while the next one fills. Memory:
-two packs, a few chunks a worker, and for each new chunk its row (54 bytes)
-and its id in a set (about 100).
+open pack; a full pack is put by a worker while the next one fills, or, into a
+distant store, up to three by threads of their own. Memory: two packs, or four;
+a few chunks a worker; for each new chunk its row (54 bytes) and its id in a
+set (about 100).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = ["Upload", "Uploaded"]
 
 MAX_QUEUED_BYTES: Final = 16 << 20
 MAX_BUNDLES_BYTES: Final = 16 << 20
+PUTS_AT_ONCE: Final = 3
 INLINE_GROUPS: Final = 1024
 """A single pack's own directory serves as the index of a run of so few domains."""
 _KIND: Final = {name: number for number, name in enumerate(CONTENT_KINDS)}
@@ -90,7 +92,7 @@ class Upload:
     ``lost`` says at the commit whether anything relied on was condemned.
 
     Args:
-        executor: Runs compression and puts; it may run them at once.
+        executor: Runs compression, and puts into a store that is near; it may run them at once.
         dry: Look up and count only; store nothing.
     """
 
@@ -124,6 +126,8 @@ class Upload:
         self._writing: dict[int, int] = {}
         self._idle = threading.Condition(self._lock)
         self._packs: list[_Own] = []
+        self._puts: deque[Future[None]] = deque()
+        self._free = threading.BoundedSemaphore(PUTS_AT_ONCE)
         self._bundles: OrderedDict[tuple[bytes, int], _Bundle] = OrderedDict()
         self._bundled = 0
         self._mine: dict[bytes, set[bytes]] = {}
@@ -224,6 +228,8 @@ class Upload:
         size = sum(map(len, data)) if isinstance(data, list) else len(data)
         while self._jobs and (self._queued + size > MAX_QUEUED_BYTES or self._jobs[0][0].done()):
             self._reap()
+        while self._puts and self._puts[0].done():
+            self._puts.popleft().result()
         future = self._executor.submit(self._store_blob, domain, chunk_id, data, kind, members)
         self._jobs.append((future, size))
         self._queued += size
@@ -278,8 +284,19 @@ class Upload:
             with self._lock:
                 self._writing[id(builder)] -= 1
                 self._idle.notify_all()
-        if full is not None:
+        if full is None:
+            return
+        if not self._store.is_distant:
             self._seal_and_put(full, last=False)
+            return
+        self._free.acquire()
+        self._puts.append(self._store.threads.submit(self._put_apart, full))
+
+    def _put_apart(self, builder: PackBuilder) -> None:
+        try:
+            self._seal_and_put(builder, last=False)
+        finally:
+            self._free.release()
 
     def _seal_and_put(self, builder: PackBuilder, *, last: bool) -> None:
         with self._lock:
@@ -319,6 +336,9 @@ class Upload:
         builder, self._builder = self._builder, None
         if builder is not None and len(builder):
             self._seal_and_put(builder, last=True)
+        while self._puts:
+            self._puts.popleft().result()
+        self._buffers.clear()
 
     def abandon(self) -> None:
         """
@@ -333,6 +353,9 @@ class Upload:
                 with contextlib.suppress(Exception):
                     future.result()
         self._jobs.clear()
+        while self._puts:
+            with contextlib.suppress(Exception):
+                self._puts.popleft().result()
 
     def finish(self, condemned: dict[bytes, tuple[int, int]] | None = None) -> Uploaded:
         """

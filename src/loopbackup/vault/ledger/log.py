@@ -51,8 +51,9 @@ from .commit import (
 from .epoch import FollowsEpochs
 from .lease import Lease
 from .memory import Head, LocalMemory, rolled_back
+from .records import Records
 from .state import Admitted, Front, State, split_fronts
-from .summary import Candidate, candidates, put_summary
+from .summary import Candidate, NamesSummary, candidates, put_summary
 
 __all__ = [
     "Body",
@@ -105,6 +106,7 @@ class Log:
         self.behind = 0
         """How many records of those that this host has seen a replica lacked when it was opened."""
         self._lacks_first = False
+        self._records = Records(store)
         self.lease = Lease(clock, self._lock, self.refresh)
         self._take(self._genesis())
 
@@ -178,6 +180,7 @@ class Log:
                 )
             if not self._load_remembered(known, limit) and not self._load_summary(known, limit):
                 self._take(self._genesis())
+                self._records.look(0)
                 self._refuse_other_first()
                 self._fold(known)
             self.fresh = bool(known)
@@ -187,6 +190,7 @@ class Log:
                 self.behind = lag(size, epoch, head, seen, self._memory.epoch())
             else:
                 self._refuse_gap()
+            self._records.stop()
 
     def _look_ahead(self) -> None:
         """Follow tombstones from the root of the records' epoch to the keys that count."""
@@ -213,10 +217,11 @@ class Log:
         """
         while True:
             missing = names.record_name(self.state.size)
-            if self._read(self.state.size + 1) is None:
+            if self._records.read(self.state.size + 1) is None:
                 return
             before = self.state.size
-            # Both may have been committed between the two reads.
+            # Both may have been committed between the two reads, or while they were listed.
+            self._records.stop()
             self._fold([])
             if self.state.size == before:
                 raise DamagedData(
@@ -237,11 +242,12 @@ class Log:
             return False
         # The store must still hold what the fold ends with; if not, folding
         # from an earlier base shows whether it was cut off or replaced.
-        data = self._read(base.size - 1)
+        data = self._records.read(base.size - 1)
         if data is None or names.content_hash(data) != last:
             return False
         self._take(base)
         self._last = last
+        self._records.look(base.size)
         self._fold(known)
         return True
 
@@ -264,6 +270,7 @@ class Log:
                     confirmed.append(record)
 
             self._take(found.state)
+            self._records.look(found.state.size)
             try:
                 self._fold(known, listen)
             except IntegrityError:
@@ -274,7 +281,7 @@ class Log:
         return False
 
     def _refuse_other_first(self) -> None:
-        first = self._read(0)
+        first = self._records.read(0)
         self._lacks_first = first is None
         if first not in (None, self._first):
             raise DamagedData("ledger record 0 is not the vault's own", object=names.record_name(0))
@@ -347,6 +354,11 @@ class Log:
         size = self._folded.size
         behind = [seen for seen in heads if seen > size]
         if behind and not self.is_replica:
+            if self._records.is_looking:
+                # A store may be late with what it lists.
+                self._records.stop()
+                self._fold(known, listen)
+                return
             raise rolled_back(size, max(behind))
 
     def _hold_against(self, heads: dict[int, bytes]) -> None:
@@ -380,13 +392,6 @@ class Log:
             listen(index, record)
         return record
 
-    def _read(self, index: int) -> bytes | None:
-        """Read a record; None when there is none."""
-        try:
-            return self._store.get_whole(names.record_name(index), MAX_RECORD_BYTES)
-        except NotFoundError:
-            return None
-
     def _read_next(self) -> tuple[bytes, Admitted | None] | None:
         """
         Read the record at the head; again where it would be void, or lack a body.
@@ -400,13 +405,13 @@ class Log:
             DamagedData: Two readings differ, and neither is a record.
         """
         index = self._folded.size
-        data = self._read(index)
+        data = self._records.read(index)
         if data is None:
             return None
         admitted = self._folded.admits(data)
         if admitted is not None:
             return data, admitted
-        again = self._read(index)
+        again = self._records.read(index)
         if again == data:
             return data, None
         admitted = None if again is None else self._folded.admits(again)
@@ -461,7 +466,8 @@ class Log:
         self.check_process()
         if self.signer is None:
             raise InputError("this vault is open for reading only")
-        while True:
+        index = None if self._header.single_writer else self._commit_unseen(intent)
+        while index is None:
             with self._lock:
                 self._catch_up()
                 done = self.state.commits.get(intent.commit_id)
@@ -475,14 +481,29 @@ class Log:
                     return None
                 if isinstance(verdict, Draft):
                     index = self._attempt(intent.commit_id, verdict)
-                    if index is None:
-                        continue
-                    self._memory.remember(self.state)
-                    break
+                    continue
             verdict.work(self.state)
-        if index - self.state.last_summary >= SUMMARY_EVERY and verdict.kind != "summary":
+        is_due = index - self.state.last_summary >= SUMMARY_EVERY
+        if is_due and not isinstance(intent, NamesSummary):
             self._summarise()
         return index
+
+    def _commit_unseen(self, intent: Intent) -> int | None:
+        """
+        Try to commit without a look at the head first, which spares a request; None if that fails.
+
+        That nobody was faster is what the exclusive create shows. Of a vault of a
+        single writer the store may not keep to it.
+        """
+        with self._lock:
+            size = self.state.size
+            try:
+                verdict = intent.validate(self.state)
+            except LoopbackupError:
+                return None
+            if not isinstance(verdict, Draft) or self.state.size != size:
+                return None
+            return self._attempt(intent.commit_id, verdict)
 
     def commit_draft(self, draft: Draft) -> int | None:
         """Commit something that holds whatever the state is."""
@@ -515,6 +536,7 @@ class Log:
             return None
         if self._apply(data) is None:
             raise ConflictError(f"ledger record {index} was void: {self.state.alarms[-1].reason}")
+        self._memory.remember(self.state)
         return index
 
     def _summarise(self) -> None:
@@ -538,4 +560,4 @@ class Log:
 
     def close(self) -> None:
         """Save what the next opening can start from."""
-        self._memory.save(self._folded, self._last)
+        self._memory.save(self._folded, self._last, always=self._store.is_distant)

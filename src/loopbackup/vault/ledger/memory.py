@@ -143,9 +143,15 @@ class LocalMemory:
         self._saved = state.size
         return state, body[:32]
 
-    def save(self, state: State, last_record: bytes) -> None:
-        """Keep the fold when it has grown enough to be worth the write."""
-        if self._folder is None or state.size - self._saved < SAVE_EVERY:
+    def save(self, state: State, last_record: bytes, *, always: bool) -> None:
+        """
+        Keep the fold when it has grown enough to be worth the write.
+
+        Args:
+            always: Each record that has to be read again costs more than that.
+        """
+        every = 1 if always else SAVE_EVERY
+        if self._folder is None or state.size - self._saved < every:
             return
         body = last_record + encode_state(state)
         if self._folder.write("state", STATE_MAGIC + content_hash(body) + body):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ...errors import InputError
 from .protocol import (
@@ -63,6 +63,9 @@ class LocalStore:
     Raises:
         InputError: There can be no such path.
     """
+
+    concurrency: ClassVar[int] = 1
+    """The page cache answers at once."""
 
     def __init__(self, url: str | os.PathLike[str], *, fsync: bool = True) -> None:
         self.root = str(Path(_path_of(url)).absolute())

@@ -38,6 +38,7 @@ class MemoryStore:
             by default.
     """
 
+    concurrency: ClassVar[int] = 1
     _named: ClassVar[dict[str, MemoryStore]] = {}
     _named_lock: ClassVar[threading.Lock] = threading.Lock()
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 __all__ = [
+    "ATTEMPTS",
+    "DISTANT",
     "MAX_KEY_CHARS",
     "MAX_SEGMENT_CHARS",
     "Data",
@@ -23,15 +25,20 @@ __all__ = [
     "Store",
     "StoreInfo",
     "StoredObject",
+    "attempts_of",
     "check_key",
     "check_prefix",
     "check_range",
+    "concurrency_of",
     "is_key",
 ]
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
 MAX_KEY_CHARS: Final = 512
+ATTEMPTS: Final = 6
+DISTANT: Final = 16
+"""Requests at once that hide 40 ms of latency behind what compresses or writes 1 GB/s."""
 # The longest name of a directory entry that common file systems take.
 MAX_SEGMENT_CHARS: Final = 255
 
@@ -122,9 +129,11 @@ class Store(Protocol):
     not shown all the same, but for an attribute ``code`` of the error, which holds
     what the provider says and his support asks for.
 
-    Two things that a store may have beside its methods: ``close()``, called when
-    whoever opened it is done with it, for one that keeps connections; and a
-    number ``attempts``, how often a call is worth trying within a minute.
+    Three things that a store may have beside its methods: ``close()``, called when
+    whoever opened it is done with it, for one that keeps connections; and two
+    numbers: ``attempts``, how often a call is worth trying within a minute, and
+    ``concurrency``, how many requests at once pay. Beyond 1 the vault asks
+    for objects before it needs them and writes some at the same time.
     """
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:
@@ -222,3 +231,13 @@ def check_range(start: int, length: int | None) -> None:
     """
     if start < 0 or (length is not None and length < 0):
         raise InputError(f"no range of bytes: start {start}, length {length}", kind="range")
+
+
+def attempts_of(store: Store) -> int:
+    """Say how often a call of a store is worth trying within a minute."""
+    return int(getattr(store, "attempts", ATTEMPTS))
+
+
+def concurrency_of(store: Store) -> int:
+    """Say how many requests at once pay; a store that does not say so is taken to be distant."""
+    return int(getattr(store, "concurrency", DISTANT))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import Final, TypeVar
@@ -18,7 +19,16 @@ from ...errors import (
     NotFoundError,
     StoreError,
 )
-from .protocol import Data, Remains, Store, StoredObject, StoreInfo, is_key
+from .protocol import (
+    Data,
+    Remains,
+    Store,
+    StoredObject,
+    StoreInfo,
+    attempts_of,
+    concurrency_of,
+    is_key,
+)
 
 __all__ = ["StoreSeam"]
 
@@ -28,7 +38,6 @@ MAX_OBJECT_BYTES: Final = 1 << 32
 """More than any object of the format may have, whatever its kind."""
 MAX_LISTED: Final = 100_000_000
 """So many packs hold petabytes: a listing that goes on beyond it would never end."""
-_ATTEMPTS: Final = 6
 _WAIT_MAX_S: Final = 5.0
 # The medium or the file system's checksums of it; a link or a folder in the
 # object's place. Some systems lack some of the names.
@@ -50,7 +59,7 @@ class StoreSeam:
         store: What to call.
         attempts: How often a call is tried in all while its errors are
             transient; 1 switches retries off. By default what the store says as
-            ``attempts``, or 6.
+            ``attempts``.
         timeout_s: No further try is begun after this long.
         wait_s: The first wait between tries; doubled each time up to 5 s, with
             as much jitter again.
@@ -67,10 +76,27 @@ class StoreSeam:
         max_listed: int = MAX_LISTED,
     ) -> None:
         self.store = store
-        self._attempts = attempts or int(getattr(store, "attempts", _ATTEMPTS))
+        self._attempts = attempts or attempts_of(store)
         self._timeout_s = timeout_s
         self._wait_s = wait_s
         self._max_listed = max_listed
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def is_distant(self) -> bool:
+        """Whether it pays to ask for things before they are needed."""
+        return concurrency_of(self.store) > 1
+
+    @property
+    def threads(self) -> Executor:
+        """As many threads as requests at once pay; none of them ever waits for another."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(
+                    concurrency_of(self.store), thread_name_prefix="loopbackup-store"
+                )
+            return self._threads
 
     def put(self, key: str, data: Data) -> None:
         """
@@ -256,7 +282,11 @@ class StoreSeam:
         return self._retried("describe", "", self.store.describe)
 
     def close(self) -> None:
-        """Let the store close its connections, if it keeps any."""
+        """End the threads, and let the store close its connections, if it keeps any."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(cancel_futures=True)
         close = getattr(self.store, "close", None)
         if close is not None:
             close()

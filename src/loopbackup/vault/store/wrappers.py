@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 from attrs import frozen
 
-from .protocol import Data, Remains, Store, StoredObject, StoreInfo
+from .protocol import (
+    DISTANT,
+    Data,
+    Remains,
+    Store,
+    StoredObject,
+    StoreInfo,
+    attempts_of,
+    concurrency_of,
+)
 
 __all__ = ["CountingStore", "Counts", "LatencyStore", "ReadOnlyStore", "WrapperStore"]
 
@@ -20,6 +29,16 @@ class WrapperStore:
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
+
+    @property
+    def attempts(self) -> int:
+        """How often a call is worth trying: as the inner store says."""
+        return attempts_of(self.inner)
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests at once pay: as the inner store says."""
+        return concurrency_of(self.inner)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
@@ -157,6 +176,11 @@ class LatencyStore(WrapperStore):
     ) -> None:
         super().__init__(inner)
         self._wait = functools.partial(sleep, request_s)
+
+    @property
+    def concurrency(self) -> int:
+        """As that of a distant store."""
+        return DISTANT
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:
         """Store an object; see :class:`Store`."""

@@ -412,7 +412,7 @@ def _unlock(
 def _ask(session: Session, actor: Actor | None) -> None:
     """Ask the gate; a refusal is recorded when the session ends, and nobody else will end it."""
     try:
-        session.begin(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
+        session.ask(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
     except LoopbackupError:
         session.close()
         raise

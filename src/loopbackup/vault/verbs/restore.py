@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +54,9 @@ BATCH_ENTRIES: Final = 256
 MAX_BATCHES: Final = 4
 LONG_BYTES: Final = 8 << 20
 """Of shorter files whole ones are written side by side."""
+EXPECT_BYTES: Final = 8 << 20
+"""Batches of so much content together are asked for at once, in few requests."""
+EXPECT_CHUNKS: Final = 6
 AHEAD: Final = 3
 """Chunks of a long file that are fetched while one is written; at most 4 MiB each."""
 _POINTLESS: Final = ("full", "read_only")
@@ -220,6 +225,9 @@ class _Run:
     reporter: Reporter
     result: Restored = field(factory=Restored)
     _pending: deque[Future[Restored]] = field(factory=deque)
+    _coming: deque[_Batch] = field(factory=deque)
+    """What the store was asked for, and no worker was set to yet."""
+    _unasked: list[_Batch] = field(factory=list)
     _batch: _Batch = field(factory=_Batch)
     _stopped: bool = False
     """To go on is pointless; workers look at it as well."""
@@ -258,6 +266,7 @@ class _Run:
                 target.finish(early=True)
             raise
         finally:
+            self.session.reader.forget_expected()
             target.close()
 
     def _stop_workers(self) -> None:
@@ -342,6 +351,9 @@ class _Run:
             if self._batch.is_full:
                 self._send(target)
         self._send(target)
+        self._expect()
+        while self._coming:
+            self._start(target, self._coming.popleft())
         while self._pending:
             self._reap()
 
@@ -373,12 +385,42 @@ class _Run:
                 target.describe_root(node)
 
     def _send(self, target: Target) -> None:
-        """Set a worker to the batch that waits."""
-        files, self._batch = self._batch.files, _Batch()
+        """Set a worker to the batch that waits, or, of a distant store, to one from a while ago."""
+        batch, self._batch = self._batch, _Batch()
+        window = self.session.reader.window_bytes
+        if not window:
+            self._start(target, batch)
+            return
+        self._unasked.append(batch)
+        if sum(one.size_bytes for one in self._unasked) >= EXPECT_BYTES:
+            self._expect()
+        while sum(one.size_bytes for one in self._coming) > window:
+            self._start(target, self._coming.popleft())
+
+    def _expect(self) -> None:
+        """Let the store begin to give what lies in the next batches."""
+        for domain, files in groupby(
+            (file for batch in self._unasked for file in batch.files), key=itemgetter(0)
+        ):
+            # Of long files whoever writes them looks ahead; lists of chunks are in the way.
+            self.session.reader.expect(
+                domain,
+                (
+                    node.chunks[at : at + 32]
+                    for _, node in files
+                    if data_size(node) < LONG_BYTES and not (node.extra and node.extra.listed)
+                    for at in range(0, len(node.chunks), 32)
+                ),
+            )
+        self._coming += self._unasked
+        self._unasked.clear()
+
+    def _start(self, target: Target, batch: _Batch) -> None:
+        """Set a worker to a batch."""
         while len(self._pending) >= MAX_BATCHES:
             self._reap()
-        if files:
-            self._pending.append(self.session.executor.submit(self._write, target, files))
+        if batch.files:
+            self._pending.append(self.session.executor.submit(self._write, target, batch.files))
         self._tell()
 
     def _reap(self) -> None:
@@ -493,7 +535,7 @@ class _Run:
         read, submit = self.session.reader.read, self.session.fetchers.submit
         coming: deque[Future[bytes | memoryview]] = deque()
         try:
-            for chunk_id in ids:
+            for chunk_id in self._expected(domain, ids):
                 coming.append(submit(read, domain, chunk_id))
                 if len(coming) > AHEAD:
                     yield coming.popleft().result()
@@ -502,6 +544,18 @@ class _Run:
         finally:
             for future in coming:
                 future.cancel()
+
+    def _expected(self, domain: Domain, ids: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield ids, while a distant store is asked for those that come a while later."""
+        reader, rest = self.session.reader, iter(ids)
+        ahead: deque[tuple[list[bytes], int]] = deque()
+        while reader.window_bytes and (group := list(islice(rest, EXPECT_CHUNKS))):
+            ahead.append((group, reader.expect(domain, group)))
+            while sum(size for _, size in ahead) > reader.window_bytes:
+                yield from ahead.popleft()[0]
+        for group, _ in ahead:
+            yield from group
+        yield from rest
 
     def _renewed(self, old: int, domain: Domain, ids: Iterable[bytes]) -> Iterator[Buffer]:
         """Yield chunks in order, those from the old file that it has in their place."""

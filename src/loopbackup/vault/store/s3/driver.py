@@ -59,6 +59,7 @@ class S3Store:
 
     attempts: ClassVar[int] = 20
     """A busy service asks for half a minute of patience now and then."""
+    concurrency: ClassVar[int] = 16
 
     def __init__(
         self, url: str, *, allow_insecure_loopback: bool = False, **storage_options: Any
