@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class CountingReader:
     def may_read(self, domain: Domain) -> object:
         """Ask the reader."""
         return self._inner.may_read(domain)
+
+    def expect(self, domain: Domain, chunk_ids: Iterable[bytes]) -> int:
+        """Ask the reader."""
+        return self._inner.expect(domain, chunk_ids)
 
 
 def count_reads(vault: lb.Vault) -> Counter[str]:

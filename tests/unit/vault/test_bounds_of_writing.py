@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,9 @@ def test_a_long_file_is_read_on_when_the_store_is_well_again() -> None:
 
         def may_read(self, domain: Domain) -> object:
             return None
+
+        def expect(self, domain: Domain, chunk_ids: Iterable[bytes]) -> int:
+            return 0
 
     node = Node(b"a", FILE, size=40, chunks=b"L" * 32 + b"M" * 32, extra=Extra(listed=True))
     opened = ChunkFile(node, domain, Shelf(), lambda _: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from ...errors import DamagedData, LoopbackupError, NotFoundError
@@ -26,7 +26,9 @@ ALIGN: Final = 256 << 10
 RANGE_CACHE_BYTES: Final = 24 << 20
 EXPECTED_BYTES: Final = 64 << 20
 """What is fetched from a distant store before it is needed; kept beside the rest until then."""
-RANGE_BYTES: Final = 4 << 20
+GAP_BYTES: Final = 1 << 20
+"""What lies between two stretches asked for together; it takes less time than a request."""
+RANGE_BYTES: Final = 6 << 20
 """The longest range that is asked for at once, unless one blob is longer."""
 PLAIN_CACHE_BYTES: Final = 16 << 20
 
@@ -53,6 +55,7 @@ class ChunkReader:
         self._expected: dict[tuple[bytes, int], int] = {}
         """Lengths of the ranges that were asked for ahead, and that nobody has needed yet."""
         self._expected_bytes = 0
+        self._readers = 0
         self._plains: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._plain_bytes = 0
         self._dropped = 0
@@ -226,10 +229,23 @@ class ChunkReader:
 
     # ---- what is to be read soon
 
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Share what may be expected with others who read many chunks, for the block."""
+        with self._lock:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+
     @property
     def window_bytes(self) -> int:
-        """How far ahead one reader of many chunks should :meth:`expect` them; 0: not at all."""
-        return EXPECTED_BYTES * 3 // 4 if self._store.is_distant else 0
+        """How far ahead each of those should :meth:`expect` chunks now; 0: not at all."""
+        if not self._store.is_distant:
+            return 0
+        return EXPECTED_BYTES * 3 // 4 // max(1, self._readers)
 
     def expect(self, domain: Domain, chunk_ids: Iterable[bytes]) -> int:
         """
@@ -240,7 +256,7 @@ class ChunkReader:
         Returns:
             How many bytes they take in the store.
 
-        Cost: a request for each stretch of up to 4 MiB that they lie in.
+        Cost: a request for each stretch of up to 6 MiB that they lie in.
         Memory: 64 MiB at most for all that is expected and not read yet.
         """
         if not self._store.is_distant:
@@ -352,11 +368,11 @@ class ChunkReader:
 
 
 def _joined(stretches: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Widen stretches of a pack to whole steps, and join those that touch, up to 4 MiB."""
+    """Widen stretches of a pack to whole steps, and join those that are near, up to 6 MiB."""
     first = stop = -1
     for start, end in sorted(stretches):
         at, until = start // ALIGN * ALIGN, -(-end // ALIGN) * ALIGN
-        if first >= 0 and at <= stop and max(until, stop) - first <= RANGE_BYTES:
+        if first >= 0 and at <= stop + GAP_BYTES and max(until, stop) - first <= RANGE_BYTES:
             stop = max(until, stop)
             continue
         if first >= 0:

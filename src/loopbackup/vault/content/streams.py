@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -40,6 +40,8 @@ MIN_CHUNK: Final = 32 << 10
 MIN_ROWS: Final = 64
 MAX_ROWS: Final = 4096
 MAX_TABLES_HELD: Final = 256
+EXPECTED: Final = 64
+"""Chunks that a distant store is asked for at once, for whoever reads one after the other."""
 MAX_LIST_BYTES: Final = 24 << 20
 """Of a stream's list: it is one chunk, and has to fit into a pack uncompressed."""
 _CUT: Final = 2**32 // 512
@@ -142,6 +144,10 @@ class Chunks(Protocol):
         """Raise DamagedData, kind "erased", if a domain was erased since."""
         ...
 
+    def expect(self, domain: Domain, chunk_ids: Iterable[bytes]) -> int:
+        """Begin to fetch what will be read soon, if that pays; give its stored length."""
+        ...
+
 
 def content_ids(node: Node, domain: Domain, chunks: Chunks) -> Iterator[bytes]:
     """Yield the chunk ids of an entry's content, in order; those of long files are read."""
@@ -177,9 +183,15 @@ class StreamReader:
         if len(ids) % 32:
             raise DamagedData("a stream's list of chunks is cut short")
         self.chunks = [ids[at : at + 32] for at in range(0, len(ids), 32)]
+        self._next = -1
+        self._asked = 0
 
     def nodes(self, number: int) -> list[Node]:
         """Read and decode chunk *number*."""
+        if number == self._next and number >= self._asked:
+            self._asked = number + EXPECTED
+            self._reader.expect(self.domain, self.chunks[number : self._asked])
+        self._next = number + 1
         return decode_nodes(self._reader.read(self.domain, self.chunks[number], "stream"))
 
     def __iter__(self) -> Iterator[Node]:

@@ -44,6 +44,7 @@ __all__ = ["Upload", "Uploaded"]
 
 MAX_QUEUED_BYTES: Final = 16 << 20
 MAX_BUNDLES_BYTES: Final = 16 << 20
+MAX_LISTS_BYTES: Final = 8 << 20
 PUTS_AT_ONCE: Final = 3
 INLINE_GROUPS: Final = 1024
 """A single pack's own directory serves as the index of a run of so few domains."""
@@ -130,6 +131,8 @@ class Upload:
         self._free = threading.BoundedSemaphore(PUTS_AT_ONCE)
         self._bundles: OrderedDict[tuple[bytes, int], _Bundle] = OrderedDict()
         self._bundled = 0
+        self._lists: list[tuple[Domain, bytes, bytes | memoryview, str]] = []
+        self._lists_bytes = 0
         self._mine: dict[bytes, set[bytes]] = {}
         self.new_domains: set[bytes] = set()
         """Ids of domains made for this run: no earlier run can have stored anything of them."""
@@ -179,8 +182,15 @@ class Upload:
         """
         _check_length(data)
         self._mine.setdefault(domain.id, set()).add(chunk_id)
-        if not self._dry:
+        if self._dry:
+            return
+        if kind == "data":
             self._submit(domain, chunk_id, data, kind, ())
+            return
+        self._lists.append((domain, chunk_id, data, kind))
+        self._lists_bytes += len(data)
+        if self._lists_bytes > MAX_LISTS_BYTES:
+            self._flush_lists()
 
     def put_small(self, domain: Domain, group: int, chunk_id: bytes, data: bytes) -> None:
         """
@@ -205,6 +215,12 @@ class Upload:
             self._flush_bundle(key)
         while self._bundled > MAX_BUNDLES_BYTES:
             self._flush_bundle(next(iter(self._bundles)))
+
+    def _flush_lists(self) -> None:
+        """Store what lists entries together, for it is read together, and before the content."""
+        lists, self._lists, self._lists_bytes = self._lists, [], 0
+        for domain, chunk_id, data, kind in lists:
+            self._submit(domain, chunk_id, data, kind, ())
 
     def _flush_bundle(self, key: tuple[bytes, int]) -> None:
         bundle = self._bundles.pop(key)
@@ -331,6 +347,7 @@ class Upload:
         """Wait until everything that was handed over stands in the store."""
         while self._bundles:
             self._flush_bundle(next(iter(self._bundles)))
+        self._flush_lists()
         while self._jobs:
             self._reap()
         builder, self._builder = self._builder, None

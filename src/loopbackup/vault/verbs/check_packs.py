@@ -11,8 +11,9 @@ import contextlib
 import random
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Final
 
 from attrs import define, field, frozen
@@ -224,12 +225,16 @@ class PackCheck:
 
     def _read_each(self, packs: list[bytes]) -> None:
         """Read so many packs at once as may be held, however many cores there are."""
-        at_once = max(1, MAX_HELD_BYTES // self.session.header.pack_size)
+        session = self.session
+        at_once = max(1, MAX_HELD_BYTES // session.header.pack_size)
         reading: deque[Future[None]] = deque()
         for pack in packs:
             if len(reading) >= at_once:
                 reading.popleft().result()
-            reading.append(self.session.executor.submit(self._read_pack, pack))
+            get: Callable[[], bytes | None] = partial(self._get, pack)
+            if session.store.is_distant:
+                get = session.store.threads.submit(get).result
+            reading.append(session.executor.submit(self._read_pack, pack, get))
         for future in reading:
             future.result()
 
@@ -258,9 +263,9 @@ class PackCheck:
             self.damaged[pack] = "a pack's bytes do not fit its name"
         return data
 
-    def _read_pack(self, pack: bytes) -> None:
+    def _read_pack(self, pack: bytes, get: Callable[[], bytes | None]) -> None:
         """Verify a pack by its own directory; note whether the index says the same."""
-        data = self._get(pack)
+        data = get()
         if data is None:
             return
         session, total, good = self.session, 0, True

@@ -9,6 +9,7 @@ its entry, which the next backup then reads from the source.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 from ...errors import ConflictError, DamagedData, LoopbackupError, NotFoundError
 from ...terms import Problem
@@ -122,6 +123,10 @@ class Relocator:
     def may_read(self, domain: Domain) -> object:
         """Raise DamagedData if the domain was erased since."""
         return self._session.reader.may_read(domain)
+
+    def expect(self, domain: Domain, chunk_ids: Iterable[bytes]) -> int:
+        """Begin to fetch chunks that the ledger's index knows."""
+        return self._session.reader.expect(domain, chunk_ids)
 
     def _old_place(self, domain: Domain, chunk_id: bytes) -> Place | None:
         places = self._old.get(domain.id)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing, suppress
-from itertools import groupby, islice
+from contextlib import suppress
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,6 @@ from ...errors import DamagedData, IncompleteRestore, InputError, StoreError
 from ...logs import get_logger
 from ...progress import INTERVAL_S, Reporter
 from ...terms import Action, Actor, Facts, Problem, SubjectKey
-from ..content.streams import content_ids
 from ..format import codec
 from ..format import record as rec
 from ..format.entries import DIRECTORY, FILE, ITEM, Node
@@ -31,18 +29,16 @@ from ..source.patterns import Patterns
 from ..source.urls import disk_path, place_text
 from ..target import (
     Answer,
-    Buffer,
     NotRestored,
     Overwrite,
     Planner,
     Target,
     data_size,
-    is_plain,
     open_plan,
     open_target,
 )
-from ..target.links import link_number
 from .look import Described, require_live
+from .restore_content import ERASED, POINTLESS, ContentWriter, Written, is_long
 from .selection import Selection
 from .session import Session
 from .shown import refuse_restricted
@@ -52,15 +48,8 @@ __all__ = ["RestoreJob", "Restored", "run_restore"]
 BATCH_BYTES: Final = 2 << 20
 BATCH_ENTRIES: Final = 256
 MAX_BATCHES: Final = 4
-LONG_BYTES: Final = 8 << 20
-"""Of shorter files whole ones are written side by side."""
 EXPECT_BYTES: Final = 8 << 20
 """Batches of so much content together are asked for at once, in few requests."""
-EXPECT_CHUNKS: Final = 6
-AHEAD: Final = 3
-"""Chunks of a long file that are fetched while one is written; at most 4 MiB each."""
-_POINTLESS: Final = ("full", "read_only")
-_ERASED: Final = "it belongs to a subject that was just erased"
 _HARMLESS: Final = ("owner", "mode", "xattrs", "times", "links", "special", "metadata")
 
 
@@ -169,7 +158,7 @@ def _raise_if_incomplete(result: Restored, job: RestoreJob) -> None:
     harmless = _HARMLESS if job.subject is not None else (*_HARMLESS, "erased")
     failed = [p for p in result.problems if p.kind not in harmless]
     if failed:
-        ended = next((p for p in failed if p.kind in _POINTLESS), None)
+        ended = next((p for p in failed if p.kind in POINTLESS), None)
         how = f"the restore stopped, {ended}" if ended else f"{len(failed)} could not be restored"
         raise IncompleteRestore(
             f"not all entries are restored: {how}; {result.files:,} are "
@@ -192,12 +181,6 @@ def _refuse_own_folder(to: str | os.PathLike[str], own: frozenset[tuple[int, int
             continue
         if (status.st_dev, status.st_ino) in own:
             raise InputError("the target lies in the vault's own folder; restore elsewhere")
-
-
-def _lost(node: Node, exc: DamagedData) -> Problem:
-    if exc.kind == "erased":
-        return Problem("erased", _ERASED)
-    return Problem("damaged", str(exc), node.path, exc.context.get("object"))
 
 
 @define
@@ -224,19 +207,18 @@ class _Run:
     job: RestoreJob
     reporter: Reporter
     result: Restored = field(factory=Restored)
-    _pending: deque[Future[Restored]] = field(factory=deque)
+    _pending: deque[Future[Written]] = field(factory=deque)
     _coming: deque[_Batch] = field(factory=deque)
     """What the store was asked for, and no worker was set to yet."""
     _unasked: list[_Batch] = field(factory=list)
     _batch: _Batch = field(factory=_Batch)
-    _stopped: bool = False
-    """To go on is pointless; workers look at it as well."""
+    _writer: ContentWriter = field(init=False)
     _paths: dict[bytes, bytes] = field(factory=dict)
     """By a hash of the path: the id of the domain that has restored it."""
-    _lock: threading.Lock = field(factory=threading.Lock)
-    _flowed: int = 0
-    """Bytes that workers have handed to the target."""
     _told: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._writer = ContentWriter(self.session, self.job.overwrite, self.reporter)
 
     def plan(self) -> None:
         """Count what would be done, touching nothing."""
@@ -255,7 +237,8 @@ class _Run:
         target = open_target(job.to, overwrite=job.overwrite, options=job.options)
         try:
             selection = self._selection()
-            self._walk(target, selection)
+            with self.session.reader.ahead():
+                self._walk(target, selection)
             self._describe_folders(target, selection)
             self._describe_root(target)
             self.result.problems += target.finish()
@@ -271,7 +254,7 @@ class _Run:
 
     def _stop_workers(self) -> None:
         """Leave what has not begun, and wait for what runs."""
-        self._stopped = True
+        self._writer.stopped = True
         for future in self._pending:
             future.cancel()
         for future in self._pending:
@@ -295,7 +278,7 @@ class _Run:
 
     def _list_lost(self, exc: DamagedData) -> None:
         if exc.kind == "erased":
-            self._failed(Problem("erased", _ERASED))
+            self._failed(Problem("erased", ERASED))
             return
         found = exc.context.get("object")
         self._failed(Problem("damaged", f"a list of entries is lost: {exc}", object=found))
@@ -336,7 +319,7 @@ class _Run:
 
     def _walk(self, target: Target, selection: Iterable[tuple[Domain, Node]]) -> None:
         for domain, node in selection:
-            if self._stopped:
+            if self._writer.stopped:
                 break
             answer = self._answer(target, domain, node)
             if answer not in ("skip", "repair") and node.kind in (FILE, ITEM):
@@ -408,7 +391,7 @@ class _Run:
                 (
                     node.chunks[at : at + 32]
                     for _, node in files
-                    if data_size(node) < LONG_BYTES and not (node.extra and node.extra.listed)
+                    if not is_long(node)
                     for at in range(0, len(node.chunks), 32)
                 ),
             )
@@ -420,13 +403,15 @@ class _Run:
         while len(self._pending) >= MAX_BATCHES:
             self._reap()
         if batch.files:
-            self._pending.append(self.session.executor.submit(self._write, target, batch.files))
+            self._pending.append(
+                self.session.executor.submit(self._writer.write, target, batch.files)
+            )
         self._tell()
 
     def _reap(self) -> None:
         """Wait for the oldest batch, and count what came of it."""
         future = self._pending[0]
-        if self._stopped and future.cancel():
+        if self._writer.stopped and future.cancel():
             self._pending.popleft()
             return
         while not wait([future], timeout=INTERVAL_S).done:
@@ -441,138 +426,10 @@ class _Run:
 
     def _tell(self, *, files: int = 0) -> None:
         """Show how far the workers are, within long files too."""
-        flowed, self._told = self._flowed - self._told, self._flowed
+        flowed, self._told = self._writer.flowed - self._told, self._writer.flowed
         self.reporter.advance(files=files, size_bytes=flowed)
 
     def _failed(self, problem: Problem) -> None:
         self.result.problems.append(problem)
-        if problem.kind in _POINTLESS:
-            self._stopped = True
-
-    def _write(self, target: Target, batch: list[tuple[Domain, Node]]) -> Restored:
-        """Write files; in a worker."""
-        done = Restored()
-        for domain, node in self._write_small(target, batch, done):
-            if self._stopped:
-                break
-            try:
-                self.reporter.check()
-                done.bytes_written += self._write_one(target, domain, node)
-                done.files += 1
-            except NotRestored as exc:
-                done.problems.append(exc.problem)
-                if exc.problem.kind in _POINTLESS:
-                    break
-            except DamagedData as exc:
-                done.problems.append(_lost(node, exc))
-        return done
-
-    def _write_small(
-        self, target: Target, batch: list[tuple[Domain, Node]], done: Restored
-    ) -> list[tuple[Domain, Node]]:
-        """Write the small and plain ones of a batch; give those that are left."""
-        small: dict[int, tuple[Node, bytes | memoryview]] = {}
-        for number, (domain, node) in enumerate(batch):
-            if len(node.chunks) == 32 and is_plain(node):
-                self.reporter.check()
-                # What is damaged is met again, and told, by whoever writes what is left.
-                with suppress(DamagedData):
-                    small[number] = node, self.session.reader.read(domain, node.chunks)
-        if self._stopped or not small:
-            return batch
-        written = set()
-        files = list(small.values())
-        for number, is_done in zip(small, target.write_plain(files), strict=True):
-            if is_done:
-                size = len(small[number][1])
-                written.add(number)
-                done.files += 1
-                done.bytes_written += size
-                self._count(size)
-        return [file for number, file in enumerate(batch) if number not in written]
-
-    def _write_one(self, target: Target, domain: Domain, node: Node) -> int:
-        is_listed = node.extra is not None and node.extra.listed
-        is_plain = len(node.chunks) == 32 and not is_listed and not link_number(node)
-        if is_plain and self.job.overwrite != "changed":
-            # Most files are one chunk; a generator and its closing cost as much as the chunk.
-            # A second name of a file may need no content, which a generator fetches when asked.
-            piece = self.session.reader.read(domain, node.chunks)
-            self._count(len(piece))
-            return target.write(node, (piece,))
-        with closing(self._pieces(target, domain, node)) as pieces:
-            return target.write(node, pieces)
-
-    def _count(self, size_bytes: int) -> None:
-        with self._lock:
-            self._flowed += size_bytes
-
-    def _pieces(self, target: Target, domain: Domain, node: Node) -> Generator[Buffer, None, None]:
-        """Yield the content; what the old file has of it in its place is not fetched."""
-        is_sparse = node.extra is not None and node.extra.extents is not None
-        old = -1
-        if self.job.overwrite == "changed" and not is_sparse:
-            old = target.open_old(node)
-        try:
-            ids = content_ids(node, domain, self.session.reader)
-            pieces: Iterator[Buffer]
-            if old >= 0:
-                pieces = self._renewed(old, domain, ids)
-            elif data_size(node) >= LONG_BYTES:
-                pieces = self._ahead(domain, ids)
-            else:
-                pieces = (self.session.reader.read(domain, chunk_id) for chunk_id in ids)
-            for piece in pieces:
-                self.reporter.check()
-                self._count(len(piece))
-                yield piece
-        finally:
-            if old >= 0:
-                os.close(old)
-
-    def _ahead(self, domain: Domain, ids: Iterable[bytes]) -> Iterator[bytes | memoryview]:
-        """Yield chunks in order, while the next few are fetched and decompressed."""
-        read, submit = self.session.reader.read, self.session.fetchers.submit
-        coming: deque[Future[bytes | memoryview]] = deque()
-        try:
-            for chunk_id in self._expected(domain, ids):
-                coming.append(submit(read, domain, chunk_id))
-                if len(coming) > AHEAD:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            for future in coming:
-                future.cancel()
-
-    def _expected(self, domain: Domain, ids: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield ids, while a distant store is asked for those that come a while later."""
-        reader, rest = self.session.reader, iter(ids)
-        ahead: deque[tuple[list[bytes], int]] = deque()
-        while reader.window_bytes and (group := list(islice(rest, EXPECT_CHUNKS))):
-            ahead.append((group, reader.expect(domain, group)))
-            while sum(size for _, size in ahead) > reader.window_bytes:
-                yield from ahead.popleft()[0]
-        for group, _ in ahead:
-            yield from group
-        yield from rest
-
-    def _renewed(self, old: int, domain: Domain, ids: Iterable[bytes]) -> Iterator[Buffer]:
-        """Yield chunks in order, those from the old file that it has in their place."""
-        at = 0
-        for chunk_id in ids:
-            held = self._from_old(old, at, domain, chunk_id)
-            piece = self.session.reader.read(domain, chunk_id) if held is None else held
-            at += len(piece)
-            yield piece
-
-    def _from_old(self, old: int, at: int, domain: Domain, chunk_id: bytes) -> bytes | None:
-        """Read a chunk from the file that stands there, if it is that chunk."""
-        place = self.session.index.find(domain, chunk_id, self.session.log.state)
-        if place is None:
-            return None
-        try:
-            piece = os.pread(old, place.length, at)
-        except OSError:
-            return None
-        return piece if domain.chunk_id(piece) == chunk_id else None
+        if problem.kind in POINTLESS:
+            self._writer.stopped = True
