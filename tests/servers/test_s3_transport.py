@@ -177,6 +177,7 @@ def test_wrong_certificates_are_refused(tmp_path: Path) -> None:
         assert listener.connections > 0, name
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_unchecked_certificate_on_this_machine_needs_to_be_allowed(tmp_path: Path) -> None:
     """``verify=False`` is for loopback, and for nobody who has not said so."""
     context = server_context(make_certificates(tmp_path))

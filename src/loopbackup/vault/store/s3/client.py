@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import threading
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ....errors import InputError, InsecureTransport, LoopbackupError
+from ....errors import InputError, LoopbackupError
 from ..transport import Transport, refuse_options
 from .errors import status_of, translate
 
 __all__ = ["Client"]
-
-_T = TypeVar("_T")
 
 _POOL: Final = 32
 """Connections at once; botocore's own bound of 10 makes latency the bound."""
@@ -24,31 +22,60 @@ _CONNECT_S: Final = 10.0
 _READ_S: Final = 60.0
 """Without a byte; not of a whole transfer."""
 _AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu")
-_OWN: Final = ("use_listings_cache", "skip_instance_cache", "asynchronous", "loop")
-_CHECKSUMS: Final = ("request_checksum_calculation", "response_checksum_validation")
+_CREDENTIALS: Final = {
+    "key": "aws_access_key_id",
+    "username": "aws_access_key_id",
+    "secret": "aws_secret_access_key",
+    "password": "aws_secret_access_key",
+    "token": "aws_session_token",
+}
+_TAKEN: Final = frozenset(
+    {
+        *_CREDENTIALS,
+        *("anon", "profile", "endpoint_url", "use_ssl", "client_kwargs", "config_kwargs"),
+        *("requester_pays", "s3_additional_kwargs"),
+    }
+)
+_NO_MATTER: Final = frozenset(
+    {
+        *("use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"),
+        *("asynchronous", "loop", "default_block_size", "default_fill_cache"),
+        *("default_cache_type", "version_aware", "cache_regions", "max_concurrency"),
+        "fixed_upload_size",
+    }
+)
+"""How s3fs caches, cuts and schedules; nothing of it is done here."""
 
 
 class Client:
     """
-    Call the S3 API from any thread, through a client that s3fs sets up.
+    Call the S3 API from any thread, through botocore.
 
     One client a process, made at the first call; after a fork a new one.
     Nothing is cached and nothing retried: that is the seam's.
 
     Args:
-        options: Of ``s3fs.S3FileSystem``.
+        options: Named as those of ``s3fs.S3FileSystem``.
         allow_insecure_loopback: Let plain HTTP and unverified TLS go to this machine.
 
     Raises:
+        InputError: There is no such option.
         InsecureTransport: The options ask for an unprotected connection.
     """
 
     def __init__(self, options: Mapping[str, Any], *, allow_insecure_loopback: bool) -> None:
         refuse_options(options, loopback=allow_insecure_loopback)
-        self._options = {k: v for k, v in options.items() if k not in _OWN}
+        unknown = sorted(options.keys() - _TAKEN - _NO_MATTER)
+        if unknown:
+            raise InputError(
+                f"storage_options of S3 have no {', '.join(unknown)}; what botocore takes goes "
+                "into client_kwargs and config_kwargs",
+                kind="options",
+            )
+        self._options = {name: value for name, value in options.items() if name in _TAKEN}
         self._loopback = allow_insecure_loopback
         self._lock = threading.Lock()
-        self._fs: Any = None
+        self._client: Any = None
         self._pid = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -57,15 +84,24 @@ class Client:
 
         Args:
             method: As botocore names it: ``get_object``.
-            parameters: As botocore names them.
+            parameters: As botocore names them; a body may be any buffer.
 
         Raises:
             OSError, ValueError: As the contract of stores says.
             InsecureTransport: The connection would not be protected.
         """
-        fs = self._connected()
-        kept = self._kept(fs.s3, method)
-        return self._run(fs, _call(fs.s3, method, {**kept, **parameters}))
+        client = self._connected()
+        kept = self._kept(client, method)
+        try:
+            reply: dict[str, Any] = getattr(client, method)(**kept, **parameters)
+            if "Body" in reply:
+                with closing(reply["Body"]) as body:
+                    reply["Body"] = body.read()
+        except LoopbackupError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # of whatever library
+            raise self._translated(exc) from None
+        return reply
 
     def region(self, bucket: str) -> str | None:
         """
@@ -76,70 +112,96 @@ class Client:
         Raises:
             OSError: There is no such bucket, or the store failed.
         """
-        fs = self._connected()
-        found = self._run(fs, _region(fs.s3, bucket))
+        client = self._connected()
+        try:
+            found = client.head_bucket(Bucket=bucket).get("BucketRegion")
+        except LoopbackupError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # of whatever library
+            found = _region_told(exc)
+            if found is None and status_of(exc) == 404:
+                # A HEAD has no body that would say what is missing.
+                raise OSError(errno.ENODEV, "NoSuchBucket") from None
+            if found is None:
+                raise self._translated(exc) from None
         return found if self.is_aws() else None
 
     def transport(self) -> Transport:
         """Say how the connection is protected; asked of the client, not of the options."""
-        client = self._connected().s3
+        client = self._connected()
         found: Transport = client._endpoint.http_session.transport(client.meta.endpoint_url)
         return found
 
     def is_aws(self) -> bool:
         """Tell whether it speaks to AWS, whose word about a region counts."""
-        host = urlsplit(self._connected().s3.meta.endpoint_url).hostname or ""
-        return host.endswith(_AWS_DOMAINS)
+        return _is_aws(self._connected())
 
     def close(self) -> None:
         """Close the connections; the next call makes new ones."""
         with self._lock:
-            fs, self._fs = self._fs, None
-        if fs is not None and self._pid == os.getpid():
-            fs.close_session(fs.loop, fs._s3creator)
+            client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            client.close()
 
     def _connected(self) -> Any:
         with self._lock:
-            if self._fs is None or self._pid != os.getpid():
-                self._fs, self._pid = self._connect(), os.getpid()
-            return self._fs
+            if self._client is None or self._pid != os.getpid():
+                self._client, self._pid = self._connect(), os.getpid()
+            return self._client
 
     def _connect(self) -> Any:
         try:
-            import s3fs
+            import botocore.session
         except ImportError as exc:
             raise InputError(
-                "s3:// needs s3fs: pip install 'loopbackup[s3]'", kind="missing_extra"
+                "s3:// needs botocore: pip install 'loopbackup[s3]'", kind="missing_extra"
             ) from exc
         from .session import LoopbackSession, ProtectedSession
 
-        asked = dict(self._options.get("config_kwargs") or {})
-        config = {
+        try:
+            session = botocore.session.Session(profile=self._options.get("profile"))
+            client = session.create_client("s3", **self._arguments())
+        except Exception as exc:  # noqa: BLE001  # of whatever library
+            raise self._translated(exc) from None
+        kind = LoopbackSession if self._loopback else ProtectedSession
+        found = client._endpoint.http_session
+        client._endpoint.http_session = protected = kind.like(found)
+        found.close()
+        protected.refuse_unprotected(client.meta.endpoint_url)
+        return client
+
+    def _arguments(self) -> dict[str, Any]:
+        """Give what botocore's client is made with."""
+        from botocore import UNSIGNED
+        from botocore.config import Config
+
+        given = self._options
+        asked = dict(given.get("config_kwargs") or {})
+        config: dict[str, Any] = {
             "max_pool_connections": _POOL,
             "connect_timeout": _CONNECT_S,
             "read_timeout": _READ_S,
+            # Names are hashes and every byte is verified: checksums beside that cost time, and
+            # those that botocore adds unasked are refused by many servers that are not AWS.
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
             **asked,
-            "http_session_cls": LoopbackSession if self._loopback else ProtectedSession,
             # A retry that is not seen here makes one's own write look like another's.
             "retries": {"total_max_attempts": 1, "mode": "standard"},
+            # It takes no memoryview for a body, and would copy 32 MiB for the sake of its type.
+            "parameter_validation": False,
         }
-        fs = s3fs.S3FileSystem(
-            **self._options | {"config_kwargs": config},
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
-        client: Any = self._run(fs, fs.set_session())
-        try:
-            client._endpoint.http_session.refuse_unprotected(client.meta.endpoint_url)
-        except InsecureTransport:
-            fs.close_session(fs.loop, fs._s3creator)
-            raise
-        if not (urlsplit(client.meta.endpoint_url).hostname or "").endswith(_AWS_DOMAINS):
-            # Checksums that botocore adds unasked are refused by many other servers.
-            for name in _CHECKSUMS:
-                if name not in asked:
-                    setattr(client.meta.config, name, "when_required")
-        return fs
+        if given.get("anon"):
+            config["signature_version"] = UNSIGNED
+        arguments = {_CREDENTIALS[n]: given[n] for n in _CREDENTIALS if given.get(n)}
+        for name in ("endpoint_url", "use_ssl"):
+            if given.get(name) is not None:
+                arguments[name] = given[name]
+        arguments |= given.get("client_kwargs") or {}
+        if str(arguments.get("endpoint_url") or "https:").startswith("https:"):
+            # TLS protects the body, so it need not be hashed a second time to be signed.
+            config["s3"] = {"payload_signing_enabled": False, **(asked.get("s3") or {})}
+        return {**arguments, "config": Config(**config)}
 
     def _kept(self, client: Any, method: str) -> dict[str, Any]:
         """Give those of the options for every request that this one knows."""
@@ -152,46 +214,21 @@ class Client:
         known = client.meta.service_model.operation_model(operation).input_shape.members
         return {name: value for name, value in wanted.items() if name in known}
 
-    def _run(self, fs: Any, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        future = asyncio.run_coroutine_threadsafe(coroutine, fs.loop)
-        try:
-            return future.result()
-        except LoopbackupError:
-            raise
-        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  # of whatever library
-            # Not chained: what botocore keeps of a request shows an access key.
-            raise translate(exc, self._host()) from None
-        finally:
-            future.cancel()
-
-    def _host(self) -> str:
+    def _translated(self, error: Exception) -> BaseException:
+        # Not to be chained: what botocore keeps of a request shows an access key.
         endpoint = self._options.get("endpoint_url")
-        return (urlsplit(endpoint).hostname if isinstance(endpoint, str) else None) or "S3"
+        host = urlsplit(endpoint).hostname if isinstance(endpoint, str) else None
+        return translate(error, host or "S3")
 
 
-async def _region(client: Any, bucket: str) -> str | None:
-    from botocore.exceptions import ClientError
-
-    try:
-        reply = await client.head_bucket(Bucket=bucket)
-    except ClientError as exc:
-        headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        if "x-amz-bucket-region" in headers and status_of(exc) in (301, 400, 403):
-            return str(headers["x-amz-bucket-region"])
-        if status_of(exc) == 404:
-            # A HEAD has no body that would say what is missing.
-            raise OSError(errno.ENODEV, "NoSuchBucket") from None
-        raise
-    region: str | None = reply.get("BucketRegion")
-    return region
+def _is_aws(client: Any) -> bool:
+    return (urlsplit(client.meta.endpoint_url).hostname or "").endswith(_AWS_DOMAINS)
 
 
-async def _call(client: Any, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    reply: dict[str, Any] = await getattr(client, method)(**parameters)
-    if "Body" in reply:
-        async with reply["Body"] as body:
-            data = await body.read()
-        if len(data) != reply.get("ContentLength", len(data)):
-            raise ConnectionError("the reply was cut short")
-        reply["Body"] = data
-    return reply
+def _region_told(error: Exception) -> str | None:
+    """Give the region that a refusal names."""
+    response: Any = getattr(error, "response", None) or {}
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if status_of(error) in (301, 400, 403) and "x-amz-bucket-region" in headers:
+        return str(headers["x-amz-bucket-region"])
+    return None

@@ -82,7 +82,7 @@ class S3Store:
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:
         """Store an object by one conditional PUT; see :class:`Store`."""
-        parameters: dict[str, Any] = {"Key": self._prefix + check_key(key), "Body": _body(data)}
+        parameters: dict[str, Any] = {"Key": self._prefix + check_key(key), "Body": data}
         if if_absent:
             parameters["IfNoneMatch"] = "*"
         if key.startswith(_KEYS) and self._locks():
@@ -201,11 +201,6 @@ def _parse(url: object) -> tuple[str, str]:
             kind="url",
         )
     return match[1], f"{prefix}/" if prefix else ""
-
-
-def _body(data: Data) -> bytes | bytearray:
-    # botocore takes no memoryview.
-    return data if isinstance(data, bytes | bytearray) else bytes(data)
 
 
 def _utc(moment: object) -> datetime | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ssl
 from collections.abc import Iterator
@@ -113,7 +112,6 @@ def translate(error: BaseException, host: str) -> BaseException:
         botocore.HTTPClientError
         | botocore.ConnectionError
         | botocore.IncompleteReadError
-        | asyncio.CancelledError
         | ConnectionError
         | TimeoutError,
     ):
@@ -123,7 +121,7 @@ def translate(error: BaseException, host: str) -> BaseException:
     if isinstance(error, botocore.BotoCoreError):
         # Of a configuration: no such region, profile, endpoint. Its text may name a URL.
         return InputError(f"the S3 client cannot be set up: {type(error).__name__}", kind="options")
-    return _of_transfer(error, host)
+    return error
 
 
 def _of_reply(error: Exception) -> OSError:
@@ -137,9 +135,12 @@ def _of_reply(error: Exception) -> OSError:
 
 
 def _of_handshake(error: BaseException, host: str) -> Exception:
+    from urllib3.util.ssl_match_hostname import CertificateError
+
     for cause in _causes(error):
-        # aiohttp has subclasses of ssl's errors that are empty.
         reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
+        if isinstance(cause, CertificateError):
+            reason = "CERTIFICATE_OF_ANOTHER_HOST"
         if isinstance(reason, str) and any(word in reason.upper() for word in _TLS_FOR_GOOD):
             return InsecureTransport(
                 f"{host} was refused: {reason.lower().replace('_', ' ')}. Nothing was sent. "
@@ -148,14 +149,6 @@ def _of_handshake(error: BaseException, host: str) -> Exception:
                 reason=reason,
             )
     return ConnectionError(f"{host}: {type(error).__name__}")
-
-
-def _of_transfer(error: BaseException, host: str) -> BaseException:
-    import aiohttp
-
-    if isinstance(error, aiohttp.ClientError):
-        return ConnectionError(f"{host}: {type(error).__name__}")
-    return error
 
 
 def _no_credentials(botocore: Any) -> tuple[type[Exception], ...]:
@@ -178,7 +171,7 @@ def _request_id(error: Exception) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give *error* and all that it came from; botocore and aiohttp keep that in attributes."""
+    """Give *error* and all that it came from; botocore and urllib3 keep that in attributes."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -191,7 +184,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [
             found.__cause__,
             found.__context__,
-            getattr(found, "os_error", None),
-            getattr(found, "certificate_error", None),
+            getattr(found, "reason", None),
             kept.get("error") if isinstance(kept, dict) else None,
+            *found.args,
         ]
