@@ -141,7 +141,7 @@ def create_vault(
         check_declared(where, info, location, clock())
         if _is_taken(seam):
             raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
-        if not single_writer and not probe_exclusive_create(seam):
+        if not single_writer and not (info.exclusive_create and probe_exclusive_create(seam)):
             raise InputError(
                 f"create refused: {where} does not keep to exclusive create, so two writers could "
                 "undo each other. single_writer=True takes that duty upon you"
