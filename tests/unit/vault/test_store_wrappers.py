@@ -194,3 +194,11 @@ def test_a_wrapped_store_is_as_patient_as_before(wrap: Callable[[Store], Wrapper
 
     assert wrap(Patient()).attempts == 17
     assert wrap(MemoryStore()).attempts == 6
+
+
+def test_a_bounded_store_asks_for_no_more_than_it_lets_through() -> None:
+    """The vault then begins no requests that would only wait."""
+    distant = LatencyStore(MemoryStore(), request_s=0.0)
+
+    assert BoundedStore(distant, requests=2).concurrency == 2
+    assert BoundedStore(distant, requests=1000).concurrency == distant.concurrency

@@ -327,12 +327,13 @@ class ObjectTests(StoreTests):
         if close is not None:
             close()
 
-    def test_the_number_of_attempts_is_one(self) -> None:
-        """``attempts``, where there is one, is a whole number that the seam can count to."""
-        attempts = getattr(self.make_store(), "attempts", 1)
+    @pytest.mark.parametrize(("name", "most"), [("attempts", 100), ("concurrency", 1000)])
+    def test_numbers_that_a_store_gives_are_sensible(self, name: str, most: int) -> None:
+        """``attempts`` and ``concurrency``, where there are any, are whole numbers from 1."""
+        number = getattr(self.make_store(), name, 1)
 
-        assert type(attempts) is int
-        assert 1 <= attempts <= 100
+        assert type(number) is int
+        assert 1 <= number <= most
 
     def test_a_handle_is_shown_without_its_memory(self) -> None:
         """repr() is one line of text, and needs no answer of the storage."""

@@ -267,7 +267,13 @@ class BoundedStore(WrapperStore):
         super().__init__(inner)
         if type(requests) is not int or requests < 1:
             raise InputError("requests is a whole number from 1")
+        self._requests = requests
         self._turn = threading.BoundedSemaphore(requests)
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests at once pay: no more than are let through."""
+        return min(self._requests, super().concurrency)
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:
         """Store an object; see :class:`Store`."""

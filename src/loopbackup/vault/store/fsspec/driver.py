@@ -17,6 +17,7 @@ from attrs import frozen
 
 from ....errors import InputError
 from ..protocol import (
+    DISTANT,
     Data,
     Remains,
     StoredObject,
@@ -28,7 +29,7 @@ from ..protocol import (
 )
 from .errors import translate
 from .opening import Opened, check_url, open_file_system, refuse_unprotected
-from .writing import TMP, Way, way_of
+from .writing import ONE_BY_ONE, TMP, Way, way_of
 
 __all__ = ["FsspecStore"]
 
@@ -97,6 +98,11 @@ class FsspecStore:
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
         self._swept = False
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests at once pay: one on this machine, and where replies must not mix."""
+        return 1 if self._parts.scheme in ONE_BY_ONE else DISTANT
 
     def __repr__(self) -> str:
         host = self._parts.netloc.rpartition("@")[2]

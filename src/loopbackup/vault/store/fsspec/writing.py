@@ -12,10 +12,13 @@ from attrs import frozen
 
 from ..protocol import Data
 
-__all__ = ["TMP", "Way", "way_of"]
+__all__ = ["ONE_BY_ONE", "TMP", "Way", "way_of"]
 
 TMP: Final = ".tmp"
 """The folder of unfinished writes; no key holds a dot."""
+
+ONE_BY_ONE: Final = ("file", "local", "memory", "sftp", "ssh")
+"""Where a second request at the same time gains nothing."""
 
 _Put: TypeAlias = Callable[..., None]
 _MEMORY: Final = threading.Lock()
