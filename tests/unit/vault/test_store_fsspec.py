@@ -365,3 +365,25 @@ def test_what_a_killed_writer_left_is_removed_after_a_day(tmp_path: Path) -> Non
     FsspecStore(f"local://{tmp_path}/store").put("a", b"x", if_absent=True)
 
     assert {path.name for path in folder.iterdir()} == {"young"}
+
+
+def test_a_vault_lives_on_an_sftp_server(sftp: SftpServer) -> None:
+    """Refused where a rename takes names away, unless a single writer answers for it."""
+    key = lb.Passphrase(CANARY)
+    given: dict[str, Any] = {"storage_options": sftp.options, "state_dir": None}
+    url = f"{sftp.url}/acme/prod"
+    letters = [lb.Item(f"mail/{n}", data=b"Dear Acme AB" * n, subject="user-42") for n in range(9)]
+
+    with pytest.raises(lb.InputError, match="exclusive create"):
+        lb.Vault.create(url, key, location="eu-north-1", **given)
+    with lb.Vault.create(url, key, location="eu-north-1", single_writer=True, **given) as vault:
+        vault.backup(letters, name="letters")
+    with lb.Vault.open(url, key, **given) as vault:
+        found = vault.snapshot("latest").open("mail/2").read()
+        vault.erase_subjects(["user-42"], reason="request 118")
+        assert vault.check(data=True).ok
+        info = vault.info()
+
+    assert found == b"Dear Acme AB" * 2
+    assert (info.store.tls, str(info.location)) == (True, "eu-north-1, as declared")
+    assert info.url == url.replace(f"{url.partition('@')[0][7:]}@", "")

@@ -65,9 +65,11 @@ def _in_one_request(fs: Any, root: str, path: str, data: Data, *, if_absent: boo
 
 
 def _in_memory(fs: Any, root: str, path: str, data: Data, *, if_absent: bool) -> None:
-    # It looks first and writes then; the lock makes one step of it.
+    # It looks first and writes then, or does not look at all; the lock makes one step of it.
     with _MEMORY:
-        fs.pipe_file(path, bytes(data), mode="create" if if_absent else "overwrite")
+        if if_absent and fs.exists(path):
+            raise FileExistsError
+        fs.pipe_file(path, bytes(data))
 
 
 def _by_link(fs: Any, root: str, path: str, data: Data, *, if_absent: bool) -> None:
