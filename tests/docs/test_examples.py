@@ -22,7 +22,7 @@ NO_RUN = re.compile(r"<!--\s*no-run:(?P<reason>.*?)-->\s*", re.DOTALL)
 
 
 ON_S3 = "<!-- runs with: s3 -->"
-"""Stands on a page that needs the bucket below: in MinIO where that is, else in moto."""
+"""A line of a page that needs the bucket below: in MinIO where that is, else in moto."""
 BUCKET = "acme-backups"
 
 MARK = "\x1e"
@@ -104,7 +104,8 @@ def _run_shell(examples: list[Example], page: Path) -> None:
 def _pages_with_examples(*, on_s3: bool) -> list[Path]:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     texts = {page: page.read_text("utf-8") for page in pages if page.exists()}
-    return [p for p, text in texts.items() if _examples(text) and (ON_S3 in text) is on_s3]
+    found = {page: text.splitlines() for page, text in texts.items() if _examples(text)}
+    return [page for page, lines in found.items() if (ON_S3 in lines) is on_s3]
 
 
 def _name(page: object) -> str:
