@@ -3,6 +3,7 @@
 #   make demo    show what the library does
 #   make check   style, types, import contracts, links
 #   make test    make check, then all tests: what CI runs
+#   make servers  build MinIO with Go, for the tests that take it where it is; three minutes
 #   make bench   compare with other tools; needs 17 GB of tmpfs and, at first, the network
 #   make clean   remove everything that can be made again
 #
@@ -17,7 +18,10 @@ VAULT = src/loopbackup/vault
 CORE = $(VAULT)/content/chunker/_jpc.c $(VAULT)/disk/_disk.c
 BUILT = $(VAULT)/content/chunker/_jpc*.so $(VAULT)/disk/_disk*.so
 
-.PHONY: demo check test bench clean
+# Pinned: the tests say what this one does.
+MINIO = github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+
+.PHONY: demo check test servers bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -31,6 +35,10 @@ check: $(INSTALLED)
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+servers: $(INSTALLED)
+	@command -v go > /dev/null || { echo "make servers needs Go: https://go.dev/dl" >&2; exit 1; }
+	GOBIN=$(CURDIR)/$(BIN) go install $(MINIO)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.compare $(BENCH)

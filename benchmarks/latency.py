@@ -31,7 +31,7 @@ def work(folder: Path, source: Path, latency_ms: float) -> dict[str, float]:
     from loopbackup.vault.store.local import LocalStore
     from loopbackup.vault.store.wrappers import CountingStore, LatencyStore
     from loopbackup.vault.vault import Vault
-    from loopbackup.vault.verbs.lifecycle import open_vault
+    from loopbackup.vault.verbs.opening import open_vault
 
     key, found = lb.Passphrase("not a secret"), {}
     counting = CountingStore(LocalStore(folder / "vault"))

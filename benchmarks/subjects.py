@@ -22,7 +22,9 @@ from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.store.local import LocalStore
 from loopbackup.vault.store.wrappers import CountingStore
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, open_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
+from loopbackup.vault.verbs.opening import open_vault
 
 ITEMS_EACH = 5
 

@@ -46,6 +46,22 @@ def _open_files() -> set[tuple[str, str]]:
     return found
 
 
+def pytest_report_header() -> str:
+    """Say which real servers the tests of stores run against, and which are not there."""
+    from tests.servers.processes import MINIO, SSHD
+
+    there = ["moto", "rclone (S3 and SFTP)"]
+    missing = []
+    for name, found, get in (
+        ("MinIO", MINIO.exists(), "make servers"),
+        ("OpenSSH", SSHD is not None, "the system's package openssh-server"),
+    ):
+        there += [name] if found else []
+        missing += [] if found else [f"{name} ({get} brings it)"]
+    line = f"servers: {', '.join(there)}"
+    return f"{line}; without {', '.join(missing)}" if missing else line
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep caches and state of the tests out of the home of whoever runs them."""

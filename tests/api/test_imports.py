@@ -92,7 +92,7 @@ def test_import_prints_and_warns_nothing() -> None:
 
 
 # What has to derive from a provider's class; a function of another module imports it.
-DERIVED = {SOURCE / "vault/store/s3/session.py"}
+DERIVED = {SOURCE / "vault/store/s3/session.py", SOURCE / "vault/store/fsspec/ssh.py"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ import loopbackup as lb
 from loopbackup.testing.memory import SIZES
 from loopbackup.vault.keys.credentials import Credential
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, open_vault
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.opening import open_vault
 
 DATA = Path(__file__).parent / "data" / "v1"
 PASSPHRASE = "correct horse battery staple"

@@ -12,10 +12,18 @@ from typing import Any
 import pytest
 from attrs import frozen
 from markdown_it import MarkdownIt
+from tests.servers.conftest import MakeBucket, make_bucket, servers
+from tests.servers.processes import HONEST, KEY, SECRET
+
+__all__ = ["make_bucket", "servers"]
 
 ROOT = Path(__file__).parents[2]
 NO_RUN = re.compile(r"<!--\s*no-run:(?P<reason>.*?)-->\s*", re.DOTALL)
 
+
+ON_S3 = "<!-- runs with: s3 -->"
+"""A line of a page that needs the bucket below: in MinIO where that is, else in moto."""
+BUCKET = "acme-backups"
 
 MARK = "\x1e"
 """Stands before what each command of a shell prints."""
@@ -93,14 +101,18 @@ def _run_shell(examples: list[Example], page: Path) -> None:
     assert done.returncode == 0, f"{page.name}: the last command failed"
 
 
-def _pages_with_examples() -> list[Path]:
+def _pages_with_examples(*, on_s3: bool) -> list[Path]:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [page for page in pages if page.exists() and _examples(page.read_text("utf-8"))]
+    texts = {page: page.read_text("utf-8") for page in pages if page.exists()}
+    found = {page: text.splitlines() for page, text in texts.items() if _examples(text)}
+    return [page for page, lines in found.items() if (ON_S3 in lines) is on_s3]
 
 
-@pytest.mark.parametrize(
-    "page", _pages_with_examples(), ids=lambda page: page.relative_to(ROOT).as_posix()
-)
+def _name(page: object) -> str:
+    return page.relative_to(ROOT).as_posix() if isinstance(page, Path) else str(page)
+
+
+@pytest.mark.parametrize("page", _pages_with_examples(on_s3=False), ids=_name)
 def test_examples_of_the_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +122,35 @@ def test_examples_of_the_page_run(
     _run(_examples(page.read_text("utf-8")), page)
 
     assert Path.cwd() == tmp_path, "an example has to leave the working directory as it is"
+
+
+@pytest.mark.parametrize("page", _pages_with_examples(on_s3=True), ids=_name)
+@pytest.mark.parametrize("server", HONEST[-1:])  # each command of a shell takes its seconds
+def test_examples_of_the_page_run_with_a_bucket(
+    page: Path,
+    server: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    make_bucket: MakeBucket,
+) -> None:
+    """What leads AWS's own tools to a bucket leads the page to one of ours."""
+    monkeypatch.chdir(tmp_path)
+    # A host that has seen the vault of another page there would refuse this one's.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    bucket = make_bucket(server, name=BUCKET, anew=True)
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": bucket.server.endpoint,
+        "AWS_CA_BUNDLE": str(bucket.server.authority),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    _run(_examples(page.read_text("utf-8")), page)
+
+    assert bucket.call("list_objects_v2")["KeyCount"] > 0, "nothing of the page is in the bucket"
 
 
 def test_blocks_of_a_page_share_a_namespace() -> None:

@@ -16,7 +16,9 @@ from loopbackup.vault.keys.credentials import Credential, Seed
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Store
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, open_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
+from loopbackup.vault.verbs.opening import open_vault
 
 SEED = Seed(bytes(range(32)))
 Objects: TypeAlias = dict[str, bytes]

@@ -16,7 +16,8 @@ from loopbackup.terms import Actor, AllowAll, Decision, Facts, subject_key
 from loopbackup.vault.content.file import ChunkFile
 from loopbackup.vault.format.entries import Extra
 from loopbackup.vault.store.memory import MemoryStore
-from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
 
 TWO = [
     lb.Item("note", data=b"of 42", subject="user-42"),

@@ -25,7 +25,8 @@ from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
 
 
 def test_wrong_passphrase_is_one_clear_error(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_newer_seal_is_told() -> None:
 def test_header_out_of_bounds_is_a_format_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut parameters that no cutter takes are refused, though each is within its own bounds."""
     # A writer of another make may put what this library refuses to.
-    monkeypatch.setattr("loopbackup.vault.verbs.lifecycle._check_readable", lambda header: None)
+    monkeypatch.setattr("loopbackup.vault.verbs.creation._check_readable", lambda header: None)
     store = MemoryStore()
     create_vault(
         "memory://x",

@@ -14,7 +14,9 @@ import loopbackup as lb
 from loopbackup.errors import CredentialError, InputError, RollbackDetected
 from loopbackup.vault.ledger.places import Pin, Places
 from loopbackup.vault.store.memory import MemoryStore
-from loopbackup.vault.verbs.lifecycle import create_vault, open_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
+from loopbackup.vault.verbs.opening import open_vault
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Remains, Store
 from loopbackup.vault.store.wrappers import CountingStore, WrapperStore
-from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
 from loopbackup.vault.verbs.replicate import Replicated, run_replicate
 
 URL = "memory://copy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -66,19 +67,37 @@ class Bucket:
             method, Bucket=self.name, **parameters
         )
 
+    def remove(self) -> None:
+        """Delete it with all that is in it; it need not be there."""
+        try:
+            found = self.call("list_objects_v2").get("Contents", ())
+        except OSError as exc:
+            if exc.errno != errno.ENODEV:
+                raise
+            return
+        for entry in found:
+            self.call("delete_object", Key=entry["Key"])
+        self.call("delete_bucket")
+
 
 MakeBucket = Callable[..., Bucket]
 
 
 @pytest.fixture
 def make_bucket(servers: Servers) -> Iterator[MakeBucket]:
-    """Give a function that makes a bucket on a server, or goes on with one of that *name*."""
+    """
+    Give a function that makes a bucket on a server, or goes on with one of that *name*.
+
+    With *anew* one of that name is emptied and made again.
+    """
     made: list[Bucket] = []
 
-    def make(server: str, *, name: str = "", **parameters: Any) -> Bucket:
+    def make(server: str, *, name: str = "", anew: bool = False, **parameters: Any) -> Bucket:
         bucket = Bucket(servers(server), name or f"acme-{secrets.token_hex(6)}")
         made.append(bucket)
-        if not name:
+        if anew:
+            bucket.remove()
+        if anew or not name:
             where = {"LocationConstraint": REGION}
             bucket.call("create_bucket", CreateBucketConfiguration=where, **parameters)
         return bucket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import socket
 import ssl
@@ -21,6 +22,8 @@ KEY, SECRET = "acme-key", "acme-secret-of-the-tests"
 MOTO = str(Path(__file__).with_name("moto_one_by_one.py"))
 MINIO = Path(sys.executable).parent / "minio"
 """Built by ``make servers`` where there is Go."""
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
+"""Of the system, where it has one."""
 
 
 @frozen
@@ -129,6 +132,75 @@ def rclone(folder: Path, certificates: Certificates) -> Iterator[S3Server]:
     command += ["--cert", str(certificates.chain), "--key", str(certificates.key), str(data)]
     with running(command, port, log=folder / "rclone.log"):
         yield S3Server("rclone", f"https://127.0.0.1:{port}", certificates.authority)
+
+
+@frozen
+class SftpServer:
+    """A server that speaks SFTP, where a store may be made below *url*."""
+
+    url: str
+    options: dict[str, Any]
+
+
+def _make_key(path: Path) -> str:
+    """Make a key pair; give the public one."""
+    import paramiko
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    raw = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+    )
+    path.touch(mode=0o600)
+    path.write_bytes(raw)
+    key = paramiko.Ed25519Key.from_private_key_file(str(path))
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+@contextmanager
+def rclone_sftp(folder: Path) -> Iterator[SftpServer]:
+    """Run ``rclone serve sftp``, whose rename takes a name away from another file."""
+    port = free_port()
+    folder.mkdir()
+    host_key = _make_key(folder / "host.key")
+    (folder / "data").mkdir()
+    command = ["rclone", "serve", "sftp", "--addr", f"127.0.0.1:{port}", "--user", KEY]
+    command += ["--pass", SECRET, "--key", str(folder / "host.key")]
+    command += ["--config", str(folder / "none.conf"), str(folder / "data")]
+    with running(command, port, log=folder / "rclone.log"):
+        options = {"host_key": host_key, "password": SECRET}
+        yield SftpServer(
+            f"sftp://{KEY}@127.0.0.1:{port}",
+            {**options, "allow_agent": False, "look_for_keys": False},
+        )
+
+
+@contextmanager
+def sshd(folder: Path) -> Iterator[SftpServer]:
+    """Run OpenSSH as this user; where that is root, as the package of the system set it up."""
+    port = free_port()
+    folder.mkdir()
+    host_key, user_key = _make_key(folder / "host.key"), _make_key(folder / "user.key")
+    (folder / "authorized").write_text(f"{user_key}\n")
+    lines = [
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {folder}/host.key",
+        f"AuthorizedKeysFile {folder}/authorized",
+        "StrictModes no",
+        "UsePAM no",
+        "PermitRootLogin yes",
+        f"PidFile {folder}/pid",
+        "Subsystem sftp internal-sftp",
+    ]
+    (folder / "sshd.conf").write_text("\n".join(lines) + "\n")
+    assert SSHD is not None
+    with running([SSHD, "-D", "-e", "-f", folder / "sshd.conf"], port, log=folder / "sshd.log"):
+        options = {"host_key": host_key, "key_filename": str(folder / "user.key")}
+        yield SftpServer(
+            f"sftp://{getpass.getuser()}@127.0.0.1:{port}{folder}",
+            {**options, "allow_agent": False, "look_for_keys": False},
+        )
 
 
 @contextmanager

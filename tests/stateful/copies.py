@@ -19,7 +19,7 @@ from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Data, Remains, Store
 from loopbackup.vault.store.wrappers import WrapperStore
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import open_vault
+from loopbackup.vault.verbs.opening import open_vault
 from loopbackup.vault.verbs.replicate import run_replicate
 
 __all__ = ["Copies", "CopyingProcess"]

@@ -25,7 +25,8 @@ from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Data, Remains, StoredObject, StoreInfo
 from loopbackup.vault.store.wrappers import WrapperStore
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, open_vault
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.opening import open_vault
 from loopbackup.vault.verbs.session import Session
 
 __all__ = ["Clock", "Process", "Shared", "still"]

@@ -11,7 +11,9 @@ from ..vault.keys.credentials import Seed
 from ..vault.store.memory import MemoryStore
 from ..vault.store.protocol import Store
 from ..vault.vault import Vault
-from ..vault.verbs.lifecycle import create_vault, open_vault, system_clock
+from ..vault.verbs.creation import create_vault
+from ..vault.verbs.hosting import system_clock
+from ..vault.verbs.opening import open_vault
 
 __all__ = ["memory_vault", "open_memory_vault"]
 

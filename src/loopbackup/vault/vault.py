@@ -30,8 +30,10 @@ from .replicating import Replicating
 from .snapshot import Snapshot
 from .store.protocol import Store
 from .store.registry import open_store, redact_url
-from .verbs.lifecycle import create_vault, default_state_dir, open_vault, system_clock
+from .verbs.creation import create_vault
+from .verbs.hosting import default_state_dir, system_clock
 from .verbs.look import latest
+from .verbs.opening import open_vault
 from .verbs.session import Session, to_datetime
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from loopbackup.vault.keys.root import unlock
 from loopbackup.vault.keys.shards import YOUNG
 from loopbackup.vault.ledger.state import object_name
 from loopbackup.vault.store.memory import MemoryStore
+from loopbackup.vault.verbs.creation import create_vault
 from loopbackup.vault.verbs.domains import ensure_domains
-from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
+from loopbackup.vault.verbs.hosting import system_clock
 from loopbackup.vault.verbs.session import Session
 
 

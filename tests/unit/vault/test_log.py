@@ -28,7 +28,8 @@ from loopbackup.vault.ledger.state import State
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Store
 from loopbackup.vault.vault import Vault
-from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
+from loopbackup.vault.verbs.creation import create_vault
+from loopbackup.vault.verbs.hosting import system_clock
 
 SEED = Seed(b"s" * 32)
 CHECKED = Draft("check", rec.Checked(0, 0.0))

@@ -10,7 +10,9 @@ from contextlib import suppress
 
 import pytest
 
+from ...terms import Location
 from ...vault.store.protocol import MAX_KEY_CHARS, Data, Remains, StoreInfo
+from ...vault.store.transport import Transport
 from .base import StoreTests
 
 __all__ = ["ObjectTests"]
@@ -143,6 +145,52 @@ class ObjectTests(StoreTests):
         with pytest.raises(ValueError, match="range"):
             store.get("digits", start=start, length=length)
 
+    def test_an_object_that_vanishes_is_whole_or_not_found(self) -> None:
+        """A get beside a delete gives all of it or FileNotFoundError, and no listing breaks."""
+        store = self.make_store()
+        data = hashlib.shake_128(b"vanishing").digest(100_000)
+        keys = [f"going/{number}" for number in range(20)]
+        for key in keys:
+            store.put(key, data, if_absent=True)
+
+        def take(key: str) -> bytes | None:
+            while True:
+                with suppress(*_TRANSIENT):
+                    try:
+                        return store.get(key)
+                    except FileNotFoundError:
+                        return None
+
+        with ThreadPoolExecutor(3) as executor:
+            deleted = executor.submit(lambda: [store.delete(key) for key in keys])
+            listed = executor.submit(lambda: {entry.key for entry in store.list("going/")})
+            found = list(executor.map(take, keys))
+            deleted.result()
+
+        assert set(found) <= {data, None}
+        assert listed.result() <= set(keys)
+        assert list(store.list("")) == []
+
+    @pytest.mark.parametrize(
+        "keys",
+        [
+            ("a-b", "a/b", "ab"),
+            ("0", "00", "0-0", "-", "-0"),
+            ("tmp-file", "tmp/file"),
+            ("con", "nul", "aux"),
+            ("index-html", "robots-txt", "favicon-ico"),
+        ],
+        ids=["hyphens", "digits", "tmp", "devices", "web"],
+    )
+    def test_unusual_keys_are_keys_like_others(self, keys: tuple[str, ...]) -> None:
+        """Names that some storages treat in their own way each keep their own bytes."""
+        store = self.make_store()
+        for key in keys:
+            store.put(key, key.encode(), if_absent=True)
+
+        assert {key: store.get(key) for key in keys} == {key: key.encode() for key in keys}
+        assert sorted(entry.key for entry in store.list("")) == sorted(keys)
+
     def test_a_put_that_may_replace_also_creates(self) -> None:
         """Where nothing stands there is nothing to replace."""
         store = self.make_store()
@@ -242,15 +290,57 @@ class ObjectTests(StoreTests):
         assert {entry.key for entry in store.list("")} == keys - {"a/b"}
 
     def test_the_store_describes_itself(self) -> None:
-        """describe() returns a StoreInfo whose fields have their types."""
+        """describe() returns a StoreInfo whose fields have their types and agree."""
         info = self.make_store().describe()
 
         assert isinstance(info, StoreInfo)
         assert type(info.exclusive_create) is bool
         assert type(info.durable_put) is bool
-        assert info.tls in (True, False, None)
+        assert type(info.tells_location) is bool
+        assert info.tls in (True, False, "unknown", None)
         assert info.locks is None or isinstance(info.locks, str)
         assert info.soft_delete_days is None or info.soft_delete_days >= 0
+        assert info.versioning in ("enabled", "suspended", "off", None)
+        assert isinstance(info.findings, tuple)
+        assert all(isinstance(finding, str) for finding in info.findings)
+        assert info.location is None or isinstance(info.location, Location)
+        # Who does not tell where he is must not be quoted with it.
+        assert info.location is None or info.tells_location
+        if info.transport is not None:
+            assert isinstance(info.transport, Transport)
+            assert "@" not in info.transport.endpoint
+            assert info.tls is (info.transport.tls_minimum is not None)
+
+    # ---- what a store may have beside its methods
+
+    def test_a_closed_store_may_be_used_again(self) -> None:
+        """close(), where there is one, may be repeated, and takes nothing away."""
+        store = self.make_store()
+        store.put("a", b"data", if_absent=True)
+
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
+            close()
+
+        assert store.get("a") == b"data"
+        if close is not None:
+            close()
+
+    @pytest.mark.parametrize(("name", "most"), [("attempts", 100), ("concurrency", 1000)])
+    def test_numbers_that_a_store_gives_are_sensible(self, name: str, most: int) -> None:
+        """``attempts`` and ``concurrency``, where there are any, are whole numbers from 1."""
+        number = getattr(self.make_store(), name, 1)
+
+        assert type(number) is int
+        assert 1 <= number <= most
+
+    def test_a_handle_is_shown_without_its_memory(self) -> None:
+        """repr() is one line of text, and needs no answer of the storage."""
+        shown = repr(self.make_store())
+
+        assert shown.isprintable()
+        assert len(shown) < 4096
 
     # ---- keys
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from attrs import field, frozen
 
@@ -88,7 +88,8 @@ class StoreInfo:
         exclusive_create: ``put(if_absent=True)`` has one winner among all
             clients of the store, on whatever machine.
         durable_put: What ``put`` returned for survives a loss of power.
-        tls: Whether the connection is protected; None where there is no network.
+        tls: Whether the connection is protected, by TLS or SSH; ``"unknown"`` where
+            nobody here can see it; None where there is no network.
         location: Where the bytes lie; None where neither asked nor declared.
         locks: The write-once mode in force, None without one.
         soft_delete_days: How long deleted bytes are kept; None where unknown
@@ -102,7 +103,7 @@ class StoreInfo:
 
     exclusive_create: bool = field(kw_only=True)
     durable_put: bool = field(kw_only=True)
-    tls: bool | None = field(kw_only=True)
+    tls: bool | Literal["unknown"] | None = field(kw_only=True)
     location: Location | None = field(default=None, kw_only=True)
     locks: str | None = field(default=None, kw_only=True)
     soft_delete_days: int | None = field(default=None, kw_only=True)

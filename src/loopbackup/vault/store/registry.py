@@ -1,4 +1,4 @@
-"""From a URL to its store: the drivers of this library, and plugins by entry point."""
+"""From a URL to its store: the drivers of this library, plugins by entry point, fsspec."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ def open_store(
     A path or ``file:///path`` is a folder, ``memory://name`` the memory of
     this process, ``s3://bucket/prefix`` a bucket; any other scheme is looked up
     among the entry points of the group ``loopbackup.stores`` and built as
-    ``cls(url, **storage_options)``. No driver is imported before its URL is
-    asked for, and no plugin can take the place of a built-in scheme. An
-    ``os.PathLike`` is always a path.
+    ``cls(url, **storage_options)``, and then among the file systems of fsspec.
+    No driver is imported before its URL is asked for, and no plugin can take the
+    place of a built-in scheme. An ``os.PathLike`` is always a path. With ``fs``
+    among the options, an open file system of fsspec, that is what keeps the store.
 
     *allow_insecure_loopback* is passed on to a driver that knows it.
 
     Raises:
-        InputError: No driver, or more than one, for the scheme; no such URL; or
-            the driver does not know one of *storage_options*.
+        InputError: No driver, or more than one, for the scheme; one that cannot be
+            imported (kind "plugin"); no such URL; or the driver does not know one
+            of *storage_options*.
     """
     _check_url(url)
     options = {} if storage_options is None else storage_options
     if not isinstance(options, Mapping):
         raise InputError(f"storage_options maps names to values; {type(options).__name__} does not")
-    driver = _driver(_scheme(url))
+    driver = _fsspec() if "fs" in options else _driver(_scheme(url))
     signature = inspect.signature(driver)
     if allow_insecure_loopback and "allow_insecure_loopback" in signature.parameters:
         options = {**options, "allow_insecure_loopback": True}
@@ -101,7 +103,31 @@ def _driver(scheme: str) -> Callable[..., Store]:
         from .s3.driver import S3Store
 
         return S3Store
-    driver: Callable[..., Store] = _plugin(scheme).load()
+    plugin = _plugin(scheme)
+    return _fsspec() if plugin is None else _loaded(plugin)
+
+
+def _fsspec() -> Callable[..., Store]:
+    from .fsspec.driver import FsspecStore
+
+    return FsspecStore
+
+
+def _loaded(plugin: EntryPoint) -> Callable[..., Store]:
+    try:
+        driver: object = plugin.load()
+    except Exception as exc:
+        package = plugin.dist.name if plugin.dist is not None else "a package"
+        raise InputError(
+            f"the driver for {plugin.name}://, {plugin.value} of {package}, cannot be imported: "
+            f"{type(exc).__name__}. Mend or uninstall it.",
+            kind="plugin",
+        ) from exc
+    if not callable(driver):
+        raise InputError(
+            f"the driver for {plugin.name}://, {plugin.value}, is no class of a store",
+            kind="plugin",
+        )
     return driver
 
 
@@ -110,7 +136,7 @@ def _scheme(url: str | os.PathLike[str]) -> str:
     return match[1].lower() if match else "file"
 
 
-def _plugin(scheme: str) -> EntryPoint:
+def _plugin(scheme: str) -> EntryPoint | None:
     # Takes as long as opening a vault without a passphrase, and is for plugins only.
     from importlib.metadata import entry_points
 
@@ -124,9 +150,17 @@ def _plugin(scheme: str) -> EntryPoint:
             f"more than one driver for {scheme}://: {names}. Uninstall all but one.",
             kind="url",
         )
+    if _is_known_to_fsspec(scheme):
+        return None
     known = sorted({*_BUILT_IN, *plugins.names})
     raise InputError(
-        f"no driver for {scheme}://; known here: {', '.join(known)}. "
+        f"no driver for {scheme}://; known here: {', '.join(known)}, and what fsspec opens. "
         f"A package that brings one names it under the entry points {ENTRY_POINT_GROUP}.",
         kind="url",
     )
+
+
+def _is_known_to_fsspec(scheme: str) -> bool:
+    from fsspec.registry import known_implementations, registry
+
+    return scheme in known_implementations or scheme in registry

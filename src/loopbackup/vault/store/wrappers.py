@@ -1,4 +1,4 @@
-"""Stores around a store: counted, read-only, slow."""
+"""Stores around a store: counted, traced, bounded, read-only, slow. What fails is in testing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from contextlib import contextmanager
 
 from attrs import frozen
 
+from ...errors import InputError
 from .protocol import (
     DISTANT,
     Data,
@@ -21,11 +23,24 @@ from .protocol import (
     concurrency_of,
 )
 
-__all__ = ["CountingStore", "Counts", "LatencyStore", "ReadOnlyStore", "WrapperStore"]
+__all__ = [
+    "BoundedStore",
+    "CountingStore",
+    "Counts",
+    "LatencyStore",
+    "ReadOnlyStore",
+    "Request",
+    "TracingStore",
+    "WrapperStore",
+]
 
 
 class WrapperStore:
-    """Pass every call on to another store: the base of all that change one thing."""
+    """
+    Pass every call on to another store: the base of all that change one thing.
+
+    Retries are no wrapper: they are the seam's, which knows what a lost reply means.
+    """
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -147,6 +162,144 @@ class CountingStore(WrapperStore):
         with self._lock:
             self._requests[method] += 1
             self._bytes_up += up
+
+
+@frozen
+class Request:
+    """
+    Say what one call of a :class:`TracingStore` was.
+
+    Args:
+        method: ``"put"``, ``"get"``, ``"list"``, ``"delete"`` or ``"describe"``.
+        key: The key, or the prefix of a listing; empty for ``describe``. Keys hold
+            nothing of what is backed up.
+        seconds: How long it took; of a listing, until its last object was taken.
+        size_bytes: Of what was put or came back; 0 for other methods, and on failure.
+        error: The name of the error's class; empty when there was none.
+    """
+
+    method: str
+    key: str
+    seconds: float
+    size_bytes: int = 0
+    error: str = ""
+
+
+class TracingStore(WrapperStore):
+    """
+    Hand each request to a function when it is done; thread-safe if both parts are.
+
+    Args:
+        inner: The store.
+        record: Called in the thread of the call, failed ones included. What it
+            raises reaches the caller.
+        clock: Gives seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        record: Callable[[Request], object],
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        super().__init__(inner)
+        self._record = record
+        self._clock = clock
+
+    def put(self, key: str, data: Data, *, if_absent: bool) -> None:
+        """Store an object; see :class:`Store`."""
+        with self._traced("put", key) as sizes:
+            super().put(key, data, if_absent=if_absent)
+            sizes.append(memoryview(data).nbytes)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Return a range of an object; see :class:`Store`."""
+        with self._traced("get", key) as sizes:
+            data = super().get(key, start=start, length=length)
+            sizes.append(len(data))
+            return data
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield objects by prefix; see :class:`Store`."""
+        with self._traced("list", prefix):
+            yield from super().list(prefix)
+
+    def delete(self, key: str) -> Remains:
+        """Delete an object; see :class:`Store`."""
+        with self._traced("delete", key):
+            return super().delete(key)
+
+    def describe(self) -> StoreInfo:
+        """Say what the store can do; see :class:`Store`."""
+        with self._traced("describe", ""):
+            return super().describe()
+
+    @contextmanager
+    def _traced(self, method: str, key: str) -> Iterator[MutableSequence[int]]:
+        sizes: MutableSequence[int] = []
+        error = ""
+        begun = self._clock()
+        try:
+            yield sizes
+        except BaseException as exc:
+            error = type(exc).__name__
+            raise
+        finally:
+            took = self._clock() - begun
+            self._record(Request(method, key, took, sum(sizes), error))
+
+
+class BoundedStore(WrapperStore):
+    """
+    Let only so many requests run at once, and the others wait.
+
+    For a store that many vaults of one process share, or a service that
+    throttles early.
+
+    Args:
+        inner: The store.
+        requests: How many at once; at least 1. A listing is taken whole before
+            its first object is given: about 300 bytes of memory an object.
+    """
+
+    def __init__(self, inner: Store, *, requests: int) -> None:
+        super().__init__(inner)
+        if type(requests) is not int or requests < 1:
+            raise InputError("requests is a whole number from 1")
+        self._requests = requests
+        self._turn = threading.BoundedSemaphore(requests)
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests at once pay: no more than are let through."""
+        return min(self._requests, super().concurrency)
+
+    def put(self, key: str, data: Data, *, if_absent: bool) -> None:
+        """Store an object; see :class:`Store`."""
+        with self._turn:
+            super().put(key, data, if_absent=if_absent)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Return a range of an object; see :class:`Store`."""
+        with self._turn:
+            return super().get(key, start=start, length=length)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield objects by prefix; see :class:`Store`."""
+        with self._turn:
+            found = tuple(super().list(prefix))
+        return iter(found)
+
+    def delete(self, key: str) -> Remains:
+        """Delete an object; see :class:`Store`."""
+        with self._turn:
+            return super().delete(key)
+
+    def describe(self) -> StoreInfo:
+        """Say what the store can do; see :class:`Store`."""
+        with self._turn:
+            return super().describe()
 
 
 class ReadOnlyStore(WrapperStore):

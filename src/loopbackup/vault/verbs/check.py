@@ -22,6 +22,7 @@ from ...errors import (
     NotFoundError,
     RollbackDetected,
 )
+from ...show import text
 from ...terms import Action, Actor, Problem
 from ..format import names
 from ..format import record as rec
@@ -67,14 +68,21 @@ class CheckReport:
         return not self.problems
 
     def __str__(self) -> str:
-        what = "all well" if self.ok else f"{len(self.problems):,} problems"
-        head = (
-            f"{what}: {self.records:,} records, {self.snapshots:,} snapshots, "
-            f"{self.packs:,} packs, {self.chunks:,} chunks, "
-            f"{self.read_bytes / 1e6:,.1f} MB of data read"
+        what = "all well" if self.ok else text.count(len(self.problems), "problem")
+        looked_at = ", ".join(
+            (
+                text.count(self.records, "record"),
+                text.count(self.snapshots, "snapshot"),
+                text.count(self.packs, "pack"),
+                text.count(self.chunks, "chunk"),
+            )
         )
+        head = f"{what}: {looked_at}, {self.read_bytes / 1e6:,.1f} MB of data read"
         counts = Counter(str(problem) for problem in self.problems)
-        lines = [head, *(f"  {count:,} x {text}" for text, count in counts.most_common(MAX_LINES))]
+        lines = [
+            head,
+            *(f"  {count:,} x {problem}" for problem, count in counts.most_common(MAX_LINES)),
+        ]
         if len(counts) > MAX_LINES:
             lines.append(f"  and {len(counts) - MAX_LINES:,} other kinds")
         return "\n".join(lines)
