@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -37,7 +37,14 @@ from loopbackup.testing.faults import (
 from loopbackup.vault.ledger import log
 from loopbackup.vault.ledger.log import Log
 from loopbackup.vault.store.seam import StoreSeam
-from loopbackup.vault.verbs import plan_prune, prune, replica_keys, replica_records, replicate
+from loopbackup.vault.verbs import (
+    plan_prune,
+    prune,
+    replica_keys,
+    replica_records,
+    replica_sweep,
+    replicate,
+)
 
 PROCESSES = 4
 GRACE_S = 3600
@@ -282,7 +289,8 @@ def sweep_by_records_to_come(patch: pytest.MonkeyPatch) -> None:
 
     def copy_and_sweep(job: Any) -> Any:
         state = copy(job)
-        job._sweep(state, state.size)
+        known = evolve(job.replica, size=state.size)
+        replica_sweep.sweep_replica(job.session, state, known, job.target, job.there)
         return state
 
     patch.setattr(replicate._Job, "_copy", copy_and_sweep)

@@ -17,7 +17,7 @@ from ..ledger.log import Draft
 from ..ledger.state import State, join_names, object_name
 from .session import Session
 
-__all__ = ["Swept", "ahead", "sweep"]
+__all__ = ["Swept", "ahead", "older_than", "sweep"]
 
 _Short: TypeAlias = bytes
 MAX_KEPT: Final = 1024
@@ -116,13 +116,19 @@ def ahead(session: Session) -> list[Problem]:
 
 def _due(session: Session, state: State, counted: int) -> tuple[int, list[bytes]]:
     """Give the last record whose condemned names are all past the grace, and the names."""
-    now_us = int(session.log.now().timestamp() * 1_000_000)
-    limit_us = now_us - session.header.grace_s * 1_000_000
-    upto, later_us = counted - 1, now_us
+    upto = older_than(state, session.log.now(), session.header.grace_s, counted) - 1
+    return upto, [name for name, (index, _) in state.condemned.items() if index <= upto]
+
+
+def older_than(state: State, now: datetime, age_s: int, size: int) -> int:
+    """Give the number, *size* at most, below which no record condemned anything in *age_s*."""
+    now_us = int(now.timestamp() * 1_000_000)
+    limit_us = now_us - age_s * 1_000_000
+    later_us = now_us
     for index, at_us in sorted(set(state.condemned.values()), reverse=True):
         # A clock that was ahead says nothing, and must not hold up all that comes after:
         # the record is as old at least as the next one that condemned anything.
         later_us = at_us if at_us <= now_us else later_us
         if later_us > limit_us:
-            upto = min(upto, index - 1)
-    return upto, [name for name, (index, _) in state.condemned.items() if index <= upto]
+            size = min(size, index)
+    return size
