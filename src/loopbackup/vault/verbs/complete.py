@@ -16,14 +16,13 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ...errors import StoreError
-from ...logs import get_logger
 from ...receipts import Receipt
 from ...terms import Action, Actor
 from ..ledger.fences import Erasure
 from ..ledger.replicas import Replica
 from ..ledger.state import State, object_name
 from .clearing import holders, named_by
+from .erasures import delete_left
 from .plan_prune import Listing
 from .reach import REPLICA_LIMIT, Reached, at_replica
 from .receipt import PRIMARY, iso, keep_receipt, key_places, read_receipt, replica_place
@@ -163,7 +162,7 @@ class _Look:
             return "the next prune has to move out what others have in the same packs", stands
         for short, end in self._objects(erasure):
             stands.add(object_name(short), end)
-        for name, end in _old_keys(self._session, first):
+        for name, end in delete_left(self._session, first):
             stands.add(name, end)
         if stands.found:
             return f"{len(stands.found):,} objects stand", stands
@@ -183,20 +182,6 @@ class _Look:
         for short in self._listing.sizes:
             if short[:1] in b"sk" and 0 <= self._condemned(short)[0] <= erasure.record:
                 yield short, None
-
-
-def _old_keys(session: Session, first: Receipt) -> Iterator[tuple[str, datetime | None]]:
-    """Delete once more what a receipt said that the store kept; yield what it still keeps."""
-    for place in first.facts["keys"]["destinations"]:
-        for left in place["left"] if place["store"] == PRIMARY else ():
-            try:
-                remains = session.store.delete(left["object"])
-            except StoreError as exc:
-                get_logger().warning("an old key object cannot be deleted yet", kind=exc.kind)
-                yield left["object"], None
-            else:
-                if remains.versions:
-                    yield left["object"], remains.until
 
 
 def _behind(session: Session, state: State, erasure: Erasure) -> Iterator[tuple[Reached, int, str]]:

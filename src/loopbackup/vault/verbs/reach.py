@@ -93,7 +93,8 @@ class Reached:
             return None
         return (
             f"{REPLICA_LIMIT}{self.name} still has old keys: {self.left[0].why}. Whoever has "
-            "access to it and a credential can read what was erased, until the erasure is finished there."
+            "access to it and a credential can read what was erased, until the erasure is finished "
+            "there."
         )
 
 

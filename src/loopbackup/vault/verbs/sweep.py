@@ -59,7 +59,8 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
     }
     result = Swept()
     before = state.swept.get(session.header.vault_id, (-1, frozenset()))
-    for short, name in _named(due, sizes, before[1]):
+    unsaid = {short for short in due if state.condemned[short][0] > before[0]}
+    for short, name in _named(due, sizes, unsaid | before[1]):
         try:
             remains = session.store.delete(name)
         except StoreError as exc:
@@ -79,15 +80,16 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
 
 
 def _named(
-    due: list[bytes], sizes: dict[str, int], kept: Collection[bytes]
+    due: list[bytes], sizes: dict[str, int], unsaid: Collection[bytes]
 ) -> Iterator[tuple[bytes, str]]:
     """Give the objects that stand in the store, each with the short name that condemns it."""
     for short in due:
         name = object_name(short)
         if short[:1] == b"k":
             yield from ((short, key) for key in sorted(sizes) if key.startswith(name))
-        elif name in sizes or short in kept:
-            # Of what is not listed any more the store may keep versions.
+        elif name in sizes or short in unsaid:
+            # Of what is not listed any more the store may keep versions: a sweep that was
+            # killed has deleted it, say.
             yield short, name
 
 
