@@ -124,6 +124,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         if hasattr(self, "processes"):
             with self.stack:
                 self.quieten()
+                self.copies.check_completed()
 
     @rule(turn=turns)
     def turn(self, turn: Turn) -> None:
