@@ -138,7 +138,7 @@ def create_vault(
     )
     try:
         info = seam.describe()
-        check_declared(where, info, location, clock())
+        check_declared("create", where, info, location, clock())
         if _is_taken(seam):
             raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
         if not single_writer and not probe_exclusive_create(seam):
@@ -321,6 +321,7 @@ def open_vault(
         seam.close()
         raise
     session.replicas = dict(replicas or {})
+    session.allow_insecure_loopback = allow_insecure_loopback
     _ask(session, actor)
     return session
 
