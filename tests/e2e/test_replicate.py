@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Remains, Store
 from loopbackup.vault.store.wrappers import CountingStore, WrapperStore
 from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
+from loopbackup.vault.verbs.replica_copy import MAX_IN_FLIGHT
 from loopbackup.vault.verbs.replicate import Replicated, run_replicate
 
 URL = "memory://copy"
@@ -288,23 +291,90 @@ def test_replication_with_nothing_new_costs_six_requests_on_each_side() -> None:
     assert one.snapshot().total <= 6
 
 
-def test_full_replication_costs_two_requests_a_pack_and_thirty() -> None:
-    """One GET and one PUT for each pack; no LIST for any of them."""
+def counted_run(packs: int) -> tuple[lb.Vault, CountingStore, CountingStore]:
+    """Fill a replica of a vault of so many packs; give the vault and both counted stores."""
     store = MemoryStore()
     create(store)
     vault = reopen(store)
-    vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(100)], name="n")
+    vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(packs)], name="n")
     there, source = CountingStore(MemoryStore()), CountingStore(store)
     vault._session.store.store = source
-
     replicate(vault, there)
+    return vault, source, there
 
-    packs = sum(1 for _ in there.inner.list(names.PACKS))
-    assert packs >= 100
-    total = source.snapshot().total + there.snapshot().total
-    assert total <= 2.2 * packs + 30
-    lists = source.snapshot().requests.get("list", 0) + there.snapshot().requests["list"]
-    assert lists <= 8
+
+@pytest.mark.parametrize("packs", [1, 100])
+def test_replication_costs_each_store_a_request_a_pack_and_a_record_and_twenty(packs: int) -> None:
+    """No LIST for any of them; nor for a second one, which has but one pack to copy."""
+    vault, source, there = counted_run(packs)
+
+    def within_budget(size: int) -> None:
+        held = sum(1 for _ in there.inner.list(names.PACKS)) if size == 0 else 1
+        for counts in (source.reset(), there.reset()):
+            assert counts.total <= 1.1 * held + len(vault.ledger) - size + 20
+            assert counts.requests.get("list", 0) <= 7
+
+    within_budget(0)
+    assert sum(1 for _ in there.inner.list(names.PACKS)) >= packs
+    there.reset()
+    size = len(vault.ledger)
+    fill(vault, 2)
+    source.reset()
+    replicate(vault, there)
+    within_budget(size)
+
+
+class InFlight(WrapperStore):
+    """Counts the packs that were read from here and not yet put to where they go."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.now, self.most, self.lock = 0, 0, threading.Lock()
+        self.full = threading.Event()
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Read."""
+        self.count(key, 1)
+        return super().get(key, start=start, length=length)
+
+    def count(self, key: str, change: int) -> None:
+        """Count one more or less."""
+        with self.lock:
+            self.now += change if key.startswith(names.PACKS) else 0
+            self.most = max(self.most, self.now)
+        if self.now >= MAX_IN_FLIGHT:
+            self.full.set()
+
+
+class Arriving(WrapperStore):
+    """Tells where they come from which packs have arrived."""
+
+    def __init__(self, inner: Store, source: InFlight) -> None:
+        super().__init__(inner)
+        self.source = source
+
+    def put(self, key: str, data: Any, *, if_absent: bool) -> None:
+        """Store, once as many are under way as there ever may be."""
+        if key.startswith(names.PACKS):
+            assert self.source.full.wait(30)
+        super().put(key, data, if_absent=if_absent)
+        self.source.count(key, -1)
+
+
+def test_no_more_packs_are_in_memory_than_a_window_holds() -> None:
+    """However many there are and however quickly they can be read."""
+    store = MemoryStore()
+    create(store)
+    vault = reopen(store)
+    vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(60)], name="n")
+    vault._session.store.store = source = InFlight(store)
+    with ThreadPoolExecutor(32) as many:
+        vault._session._executor = many
+
+        replicate(vault, Arriving(MemoryStore(), source))
+
+    vault._session._executor = None
+    assert source.most == MAX_IN_FLIGHT
 
 
 # ---- whatever happens

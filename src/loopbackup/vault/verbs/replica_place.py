@@ -152,7 +152,7 @@ def _known(session: Session, actor: Actor, store: bytes, body: ReplicaBody, _sta
 def _begin(session: Session, url: str, seam: StoreSeam) -> ReplicaPlace | None:
     """Write the object ``vault`` of a new replica; None if somebody else was faster."""
     # A tombstone keeps old keys out only where a taken name is refused.
-    exclusive = session.header.single_writer or probe_exclusive_create(seam, rounds=1, contenders=8)
+    exclusive = session.header.single_writer or probe_exclusive_create(seam, rounds=1, contenders=4)
     if not exclusive:
         raise InputError(
             f"replicate refused: {url} does not keep to exclusive create, so a slow copy could "
