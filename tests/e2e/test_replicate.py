@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ from loopbackup.vault.format import names
 from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Remains, Store
+from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.store.wrappers import CountingStore, WrapperStore
 from loopbackup.vault.verbs.lifecycle import create_vault, system_clock
-from loopbackup.vault.verbs.replica_copy import MAX_IN_FLIGHT
+from loopbackup.vault.verbs.replica_copy import MAX_IN_FLIGHT, Copied, Wanted, copy_all
 from loopbackup.vault.verbs.replicate import Replicated, run_replicate
 
 URL = "memory://copy"
@@ -324,57 +325,57 @@ def test_replication_costs_each_store_a_request_a_pack_and_a_record_and_twenty(p
     within_budget(size)
 
 
-class InFlight(WrapperStore):
-    """Counts the packs that were read from here and not yet put to where they go."""
+class Asked(Future[Any]):
+    """Is worked for when its result is asked for."""
 
-    def __init__(self, inner: Store) -> None:
-        super().__init__(inner)
-        self.now, self.most, self.lock = 0, 0, threading.Lock()
-        self.full = threading.Event()
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self.work = work
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        """Read."""
-        self.count(key, 1)
-        return super().get(key, start=start, length=length)
-
-    def count(self, key: str, change: int) -> None:
-        """Count one more or less."""
-        with self.lock:
-            self.now += change if key.startswith(names.PACKS) else 0
-            self.most = max(self.most, self.now)
-        if self.now >= MAX_IN_FLIGHT:
-            self.full.set()
+    def result(self, timeout: float | None = None) -> Any:
+        """Work now."""
+        if not self.done():
+            self.set_result(self.work())
+        return super().result()
 
 
-class Arriving(WrapperStore):
-    """Tells where they come from which packs have arrived."""
+class Waiting(ThreadPoolExecutor):
+    """Begins nothing before its result is asked for; counts what waits at most."""
 
-    def __init__(self, inner: Store, source: InFlight) -> None:
-        super().__init__(inner)
-        self.source = source
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.given: list[Asked] = []
+        self.most = 0
 
-    def put(self, key: str, data: Any, *, if_absent: bool) -> None:
-        """Store, once as many are under way as there ever may be."""
-        if key.startswith(names.PACKS):
-            assert self.source.full.wait(30)
-        super().put(key, data, if_absent=if_absent)
-        self.source.count(key, -1)
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Take it on."""
+        self.given.append(Asked(partial(fn, *args, **kwargs)))
+        self.most = max(self.most, sum(not one.done() for one in self.given))
+        return self.given[-1]
 
 
-def test_no_more_packs_are_in_memory_than_a_window_holds() -> None:
-    """However many there are and however quickly they can be read."""
-    store = MemoryStore()
+def test_no_more_packs_are_under_way_than_a_window_holds() -> None:
+    """However many threads there are: their bytes are what a replication has in memory."""
+    store, there = MemoryStore(), MemoryStore()
     create(store)
     vault = reopen(store)
     vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(60)], name="n")
-    vault._session.store.store = source = InFlight(store)
-    with ThreadPoolExecutor(32) as many:
-        vault._session._executor = many
+    wanted = [
+        Wanted(entry.key, bytes.fromhex(entry.key[-64:]), 1 << 26)
+        for entry in store.list(names.PACKS)
+    ]
+    for largest, window in ((1 << 20, MAX_IN_FLIGHT), (32 << 20, 4), (1 << 30, 1)):
+        vault._session._executor = waiting = Waiting()
+        done = Copied()
 
-        replicate(vault, Arriving(MemoryStore(), source))
+        missing = copy_all(
+            vault._session, iter(wanted), StoreSeam(there), largest=largest, done=done
+        )
 
+        assert (missing, done.objects, waiting.most) == ([], len(wanted), window)
+        waiting.shutdown()
     vault._session._executor = None
-    assert source.most == MAX_IN_FLIGHT
+    assert len(wanted) >= 60
 
 
 # ---- whatever happens
