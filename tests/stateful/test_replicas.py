@@ -34,7 +34,7 @@ from loopbackup.testing.faults import (
     LostResponse,
     Method,
 )
-from loopbackup.vault.ledger import log
+from loopbackup.vault.ledger import summary
 from loopbackup.vault.ledger.log import Log
 from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.verbs import (
@@ -112,7 +112,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.stack.enter_context(still())
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(log, "SUMMARY_EVERY", 12)
+        patch.setattr(summary, "SUMMARY_EVERY", 12)
         patch.setattr(prune, "MANY_SEGMENTS", 4)
         patch.setattr(plan_prune, "MANY_TAILS", 3)
         self.copies = Copies(Shared(grace_s=grace))
