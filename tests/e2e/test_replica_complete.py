@@ -434,6 +434,28 @@ def test_what_two_replications_leave_behind_is_joined() -> None:
     assert len(known.kept) == len(versioned.ends)
 
 
+def test_keys_that_are_buried_twice_in_one_replication_are_remembered_from_both() -> None:
+    """The keys are changed again while it copies."""
+    world = World()
+    versioned = Versioned(world.there, world.clock, names.KEYS)
+    world.vault.keys.rotate()
+    world.vault.backup([lb.Item("new", data=noise(90_000, "new"))], name="n")
+    changed: list[int] = []
+
+    def rotate(call: Call) -> None:
+        if call.method == "put" and call.key.startswith(names.PACKS) and not changed:
+            changed.append(len(versioned.ends))
+            with world.open() as other:
+                other.keys.rotate()
+
+    world.replicate(FaultStore(versioned, rotate))
+
+    assert 0 < changed[0] < len(versioned.ends)
+    with world.open() as vault:
+        (known,) = vault._session.log.state.replicas.values()
+    assert known.left == versioned.ends.keys()
+
+
 @pytest.mark.parametrize("is_replica", [True, False])
 def test_old_keys_that_a_store_keeps_are_remembered(is_replica: bool) -> None:
     """Erasing again finds nothing of them in a listing, and is told so until they are gone."""

@@ -246,9 +246,15 @@ class _Job:
 
     def _renew_keys(self) -> None:
         self.keys = keys = renew_keys(self.session, self.before, self.target)
+        self._remember_left()
         self.result.objects += keys.copied.objects
         self.result.bytes += keys.copied.bytes
         self.result.keys_left = keys.left
+
+    def _remember_left(self) -> None:
+        """Keep in mind what was left of old keys: no listing shows it to the next look at them."""
+        left = self.before.left.union(name for name, _ in self.keys.left)
+        self.before = evolve(self.before, left=left)
 
     def _drop_shards(self, state: State) -> None:
         """Delete the shards that readers needed until the records came that were put just now."""
@@ -256,6 +262,7 @@ class _Job:
         gone = [name for name, index in keys.needed.items() if index < state.size]
         if gone:
             delete_keys(self.target, gone, keys)
+            self._remember_left()
             rest = [index for index in keys.needed.values() if index >= state.size]
             keys.upto = min(rest, default=keys.state.size)
 
