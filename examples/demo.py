@@ -1,9 +1,9 @@
 """
 Show what loopbackup does, on real files of this machine; run by ``make demo``.
 
-Six nights of backups, a look into the past, restores compared byte for byte,
-retention, an erasure with its receipt, and three attacks. Needs no network and
-no rights, writes below one temporary folder only, and removes it. The exit
+Six nights of backups, a look into the past, restores compared byte for byte, a replica,
+retention, an erasure with its receipt in both places, and three attacks. Needs no network
+and no rights, writes below one temporary folder only, and removes it. The exit
 status is 1 if anything that was restored differs from what was backed up, if
 anything of whom was erased is left, or if an attack goes unnoticed.
 """
@@ -283,13 +283,21 @@ class Demo:
         self, opener: Callable[..., lb.Vault] = lb.Vault.open, key: lb.Passphrase = KEY
     ) -> lb.Vault:
         """Open the vault, or create it, with a clock that the demo moves."""
+        # Whoever erases has to have the replicas at hand; to create, there is none yet.
+        more = {} if opener == lb.Vault.create else {"replicas": {self.replica: None}}
         return opener(
             self.folder / "vault",
             key,
             clock=lambda: self.now,
             state_dir=self.folder / "state",
             actor=DEMONSTRATOR,
+            **more,
         )
+
+    @property
+    def replica(self) -> str:
+        """Where the copy of the vault lies."""
+        return str(self.folder / "replica")
 
     def stored_bytes(self) -> int:
         """Give the size of the vault on disk."""
@@ -383,6 +391,26 @@ class Demo:
         pruned = vault.prune()
         say(f"prune, a day later: {pruned.swept} objects deleted, {mb(pruned.freed_bytes)} freed")
 
+    # ---- a copy in another place
+
+    def replicate(self, vault: lb.Vault) -> None:
+        """Bring the replica up to date, and say what that took."""
+        began = time.perf_counter()
+        done = vault.replicate(self.replica, location="the other cellar")
+        text = str(done).removeprefix(f"{self.replica}: ")
+        say(f"{text}, in {time.perf_counter() - began:.2f} s")
+
+    def restore_from_the_replica(self) -> None:
+        """Open the replica alone, as on a new machine, and compare what it restores."""
+        began = time.perf_counter()
+        with lb.Vault.open(self.replica, KEY, read_only=True, state_dir=None) as copy:
+            found = [s for s in copy.snapshots() if s.name in ("work", "letters")]
+            say(f"{copy.info().snapshots} snapshots, read-only, opened from nothing but its folder")
+            self.restore(copy, [found[0], found[1]])
+            where = lb.testing.find_canary(copy, "user-41")
+        how = f"user-41 is gone from there too, in {time.perf_counter() - began:.1f} s"
+        self._score(not where, "a search of the replica", how)
+
     # ---- somebody is erased
 
     def erase(self, vault: lb.Vault) -> None:
@@ -391,6 +419,9 @@ class Demo:
         say(str(vault.holdings(GONE)).splitlines()[0] + " of user-41")
         receipt = vault.erase_subjects([GONE], reason="request 118")
         say(f"{receipt}, in {time.perf_counter() - began:.2f} s")
+        places = receipt.facts["keys"]["destinations"]
+        gone = sum(place["stage"] == "keys_destroyed" for place in places)
+        say(f"the keys are gone from {gone} of {len(places)} places: the vault and its replica")
         for wanted in self.wanted.values():
             for path in [path for path in wanted.picture if path.startswith("users/user-41")]:
                 del wanted.picture[path]
@@ -479,12 +510,12 @@ def play(folder: Path) -> bool:
         demo.look_back(vault)
         heading("Restoring every night of work and of letters")
         demo.restore(vault, [s for s in vault.snapshots() if s.name in ("work", "letters")])
+        heading("A replica in another place")
+        demo.replicate(vault)
         heading(f"Keeping the newest {KEEP} of work and of letters")
         demo.keep_newest(vault)
-        heading("One user of Acme AB asks to be erased")
-        demo.erase(vault)
-        heading("Restoring everything that is left")
-        demo.restore(vault, vault.snapshots())
+        demo.replicate(vault)
+        erase_everywhere(demo, vault)
         heading("Attacks")
         demo.flip_a_bit(vault)
         report = vault.check(data=True)
@@ -495,6 +526,17 @@ def play(folder: Path) -> bool:
     summarise(demo, report, full, records)
     say(paint("dim", f"{time.perf_counter() - began:.0f} s; nothing of this is left behind"))
     return report.ok and not demo.different and not demo.missed
+
+
+def erase_everywhere(demo: Demo, vault: lb.Vault) -> None:
+    """Erase somebody at both places, and restore what is left from each."""
+    heading("One user of Acme AB asks to be erased")
+    demo.erase(vault)
+    heading("What is left, restored from the replica alone")
+    demo.replicate(vault)
+    demo.restore_from_the_replica()
+    heading("Restoring everything that is left")
+    demo.restore(vault, vault.snapshots())
 
 
 def summarise(demo: Demo, report: lb.CheckReport, full: int, records: int) -> None:

@@ -67,7 +67,7 @@ def patched() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("loopbackup.vault.verbs.backup.INLINE_BYTES", 0)
         patch.setattr("loopbackup.vault.verbs.prune.INLINE_BYTES", 0)
-        patch.setattr("loopbackup.vault.ledger.log.SUMMARY_EVERY", 6)
+        patch.setattr("loopbackup.vault.ledger.summary.SUMMARY_EVERY", 6)
         yield
 
 

@@ -184,7 +184,7 @@ def test_swept_objects_that_come_back_leave_all_clients_of_one_mind() -> None:
     store = MemoryStore(clock=clock)
     create(store, grace_s=0, clock=clock)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("loopbackup.vault.ledger.log.SUMMARY_EVERY", 4)
+        patch.setattr("loopbackup.vault.ledger.summary.SUMMARY_EVERY", 4)
         with reopen(store, clock=clock) as vault:
             gone = vault.backup(items({"a": noise(50_000, "a")}), name="n")
             packs = {entry.key: store.get(entry.key) for entry in store.list("packs/")}

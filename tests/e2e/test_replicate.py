@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ from loopbackup.vault.format import names
 from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Remains, Store
+from loopbackup.vault.store.seam import StoreSeam
 from loopbackup.vault.store.wrappers import CountingStore, WrapperStore
 from loopbackup.vault.verbs.creation import create_vault
 from loopbackup.vault.verbs.hosting import system_clock
+from loopbackup.vault.verbs.replica_copy import MAX_IN_FLIGHT, Copied, Wanted, copy_all
 from loopbackup.vault.verbs.replicate import Replicated, run_replicate
 
 URL = "memory://copy"
@@ -289,23 +293,90 @@ def test_replication_with_nothing_new_costs_six_requests_on_each_side() -> None:
     assert one.snapshot().total <= 6
 
 
-def test_full_replication_costs_two_requests_a_pack_and_thirty() -> None:
-    """One GET and one PUT for each pack; no LIST for any of them."""
+def counted_run(packs: int) -> tuple[lb.Vault, CountingStore, CountingStore]:
+    """Fill a replica of a vault of so many packs; give the vault and both counted stores."""
     store = MemoryStore()
     create(store)
     vault = reopen(store)
-    vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(100)], name="n")
+    vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(packs)], name="n")
     there, source = CountingStore(MemoryStore()), CountingStore(store)
     vault._session.store.store = source
-
     replicate(vault, there)
+    return vault, source, there
 
-    packs = sum(1 for _ in there.inner.list(names.PACKS))
-    assert packs >= 100
-    total = source.snapshot().total + there.snapshot().total
-    assert total <= 2.2 * packs + 30
-    lists = source.snapshot().requests.get("list", 0) + there.snapshot().requests["list"]
-    assert lists <= 8
+
+@pytest.mark.parametrize("packs", [1, 100])
+def test_replication_costs_each_store_a_request_a_pack_and_a_record_and_twenty(packs: int) -> None:
+    """No LIST for any of them; nor for a second one, which has but one pack to copy."""
+    vault, source, there = counted_run(packs)
+
+    def within_budget(size: int) -> None:
+        held = sum(1 for _ in there.inner.list(names.PACKS)) if size == 0 else 1
+        for counts in (source.reset(), there.reset()):
+            assert counts.total <= 1.1 * held + len(vault.ledger) - size + 20
+            assert counts.requests.get("list", 0) <= 7
+
+    within_budget(0)
+    assert sum(1 for _ in there.inner.list(names.PACKS)) >= packs
+    there.reset()
+    size = len(vault.ledger)
+    fill(vault, 2)
+    source.reset()
+    replicate(vault, there)
+    within_budget(size)
+
+
+class Asked(Future[Any]):
+    """Is worked for when its result is asked for."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self.work = work
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Work now."""
+        if not self.done():
+            self.set_result(self.work())
+        return super().result()
+
+
+class Waiting(ThreadPoolExecutor):
+    """Begins nothing before its result is asked for; counts what waits at most."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.given: list[Asked] = []
+        self.most = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Take it on."""
+        self.given.append(Asked(partial(fn, *args, **kwargs)))
+        self.most = max(self.most, sum(not one.done() for one in self.given))
+        return self.given[-1]
+
+
+def test_no_more_packs_are_under_way_than_a_window_holds() -> None:
+    """However many threads there are: their bytes are what a replication has in memory."""
+    store, there = MemoryStore(), MemoryStore()
+    create(store)
+    vault = reopen(store)
+    vault.backup([lb.Item(f"{n}", data=noise(1 << 20, f"{n}")) for n in range(60)], name="n")
+    wanted = [
+        Wanted(entry.key, bytes.fromhex(entry.key[-64:]), 1 << 26)
+        for entry in store.list(names.PACKS)
+    ]
+    for largest, window in ((1 << 20, MAX_IN_FLIGHT), (32 << 20, 4), (1 << 30, 1)):
+        vault._session._executor = waiting = Waiting()
+        done = Copied()
+
+        missing = copy_all(
+            vault._session, iter(wanted), StoreSeam(there), largest=largest, done=done
+        )
+
+        assert (missing, done.objects, waiting.most) == ([], len(wanted), window)
+        waiting.shutdown()
+    vault._session._executor = None
+    assert len(wanted) >= 60
 
 
 # ---- whatever happens

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,6 +98,25 @@ def test_bucket_elsewhere_than_declared_is_refused(aws: Aws) -> None:
     store = S3Store(url, **aws.options())
     assert list(store.list("")) == []
     store.close()
+
+
+def test_replica_elsewhere_than_declared_is_refused(aws: Aws, tmp_path: Path) -> None:
+    """When it begins, and when another place is declared later; its bucket stays as it was."""
+    url, options = aws.bucket("us-west-2"), aws.options()
+    with lb.Vault.create(tmp_path / "vault", PASSPHRASE, state_dir=None) as vault:
+        vault.backup(items({"a": b"a"}), name="n")
+        with pytest.raises(InputError, match=r"replicate refused: .* lies in us-west-2") as caught:
+            vault.replicate(url, storage_options=options, location="eu-north-1")
+        assert caught.value.kind == "location"
+        assert list(vault.replicas) == []
+        with closing(S3Store(url, **options)) as store:
+            assert list(store.list("")) == []
+
+        assert vault.replicate(url, storage_options=options).ok
+        assert vault.replicate(url, storage_options=options, location="us-west-2").ok
+        with pytest.raises(InputError, match="declared eu-north-1"):
+            vault.replicate(url, storage_options=options, location="eu-north-1")
+        assert [one.location for one in vault.replicas] == ["us-west-2"]
 
 
 def test_provider_is_asked_again_on_demand(aws: Aws) -> None:

@@ -237,6 +237,8 @@ class Copies:
             Violation: Something does not hold.
         """
         process = self.process()
+        # So that there is something to say, and the replica is looked through.
+        process.run(lambda vault: vault.check())
         for _ in range(2):
             process.run(self.replicate(process))
         self.look()
@@ -252,6 +254,37 @@ class Copies:
         if problems:
             raise Violation(f"a check of the replica finds {problems}")
         self._check_keys(process)
+        self._check_erased(process, copy)
+
+    def check_completed(self) -> None:
+        """
+        Let the grace pass twice with prunes and replications, and see all erasures completed.
+
+        Raises:
+            Violation: One is not, or something is left of it.
+        """
+        process = self.process()
+        for _ in range(3):
+            self.shared.clock.pass_time(31 * 3600)
+            process.run(lambda vault: vault.prune())
+            process.run(self.replicate(process))
+        self.check_quiet()
+        for name, erasure in process.session.log.state.erasures.items():
+            if erasure.receipt >= 0 and erasure.completed < 0:
+                waiting = process.vault.prune().waiting
+                raise Violation(f"erasure {name.hex()} is never completed: {waiting}")
+
+    def _check_erased(self, process: CopyingProcess, copy: Vault) -> None:
+        """Hold what lies in the replica against the receipts that say what is gone."""
+        state = process.session.log.state
+        done = {one.record for one in state.erasures.values() if one.completed >= 0}
+        gone = {domain for domain, record in state.fenced.items() if record in done}
+        for letter, prefix in ((b"p", names.PACKS), (b"i", names.INDEX)):
+            for name in self.store.memory._objects if gone else ():
+                if name.startswith(prefix):
+                    short = letter + bytes.fromhex(name[-64:])
+                    if not gone.isdisjoint(copy._session.index.pack(short).domains()):
+                        raise Violation(f"{name} has bytes that a receipt calls gone")
 
     def _check_keys(self, process: CopyingProcess) -> None:
         state = process.session.log.state

@@ -15,7 +15,7 @@ from loopbackup.vault.content.segment import read_front
 from loopbackup.vault.content.upload import Upload
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.format.pack import Block, PackDirectory
-from loopbackup.vault.ledger import log
+from loopbackup.vault.ledger import summary
 from loopbackup.vault.ledger.log import Draft
 from loopbackup.vault.ledger.state import State
 from loopbackup.vault.vault import Vault
@@ -62,7 +62,7 @@ def test_a_summary_that_fails_does_not_fail_the_commit(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the caller wanted is committed, whatever becomes of the summary after it."""
-    monkeypatch.setattr(log, "SUMMARY_EVERY", 1)
+    monkeypatch.setattr(summary, "SUMMARY_EVERY", 1)
     full = Refused(lambda: OSError(28, "No space left on device"))
     store = FaultStore(shared.store, script(Rule(full, method="put", key="summary/*", times=99)))
     session = shared.open(store)
@@ -80,7 +80,7 @@ def test_two_processes_that_summarise_at_once_leave_no_void_record(
     world = World(shared)
     slow, fast = world.process(), world.process()
     slow.run(world.backup("mail", {"x": (content(0, 500), None)}))
-    monkeypatch.setattr(log, "SUMMARY_EVERY", 1)
+    monkeypatch.setattr(summary, "SUMMARY_EVERY", 1)
     slow.begin(world.backup("mail", {"x": (content(1, 500), None)}))
     slow.until_record("summary")
 

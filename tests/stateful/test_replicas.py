@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -34,10 +34,17 @@ from loopbackup.testing.faults import (
     LostResponse,
     Method,
 )
-from loopbackup.vault.ledger import log
+from loopbackup.vault.ledger import summary
 from loopbackup.vault.ledger.log import Log
 from loopbackup.vault.store.seam import StoreSeam
-from loopbackup.vault.verbs import plan_prune, prune, replica_keys, replica_records, replicate
+from loopbackup.vault.verbs import (
+    plan_prune,
+    prune,
+    replica_keys,
+    replica_records,
+    replica_sweep,
+    replicate,
+)
 
 PROCESSES = 4
 GRACE_S = 3600
@@ -105,7 +112,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.stack.enter_context(still())
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(log, "SUMMARY_EVERY", 12)
+        patch.setattr(summary, "SUMMARY_EVERY", 12)
         patch.setattr(prune, "MANY_SEGMENTS", 4)
         patch.setattr(plan_prune, "MANY_TAILS", 3)
         self.copies = Copies(Shared(grace_s=grace))
@@ -117,6 +124,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         if hasattr(self, "processes"):
             with self.stack:
                 self.quieten()
+                self.copies.check_completed()
 
     @rule(turn=turns)
     def turn(self, turn: Turn) -> None:
@@ -282,7 +290,8 @@ def sweep_by_records_to_come(patch: pytest.MonkeyPatch) -> None:
 
     def copy_and_sweep(job: Any) -> Any:
         state = copy(job)
-        job._sweep(state, state.size)
+        known = evolve(job.replica, size=state.size)
+        replica_sweep.sweep_replica(job.session, state, known, job.target, job.there)
         return state
 
     patch.setattr(replicate._Job, "_copy", copy_and_sweep)

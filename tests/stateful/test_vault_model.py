@@ -37,7 +37,7 @@ from loopbackup.testing.faults import (
     StaleList,
     Torn,
 )
-from loopbackup.vault.ledger import log
+from loopbackup.vault.ledger import summary
 from loopbackup.vault.vault import Vault
 from loopbackup.vault.verbs import plan_prune, prune
 
@@ -137,7 +137,7 @@ class VaultMachine(RuleBasedStateMachine):
         self.stack.enter_context(still())
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         # So that a short history has summaries, merges and rewritten tails.
-        patch.setattr(log, "SUMMARY_EVERY", 12)
+        patch.setattr(summary, "SUMMARY_EVERY", 12)
         patch.setattr(prune, "MANY_SEGMENTS", 4)
         patch.setattr(plan_prune, "MANY_TAILS", 3)
         self.folder = Path(tempfile.mkdtemp(prefix="loopbackup-model-"))

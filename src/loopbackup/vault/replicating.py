@@ -57,12 +57,14 @@ class Replicating(Looking):
         Killed or cut off anywhere, the next call goes on. The copy opens read-only at
         any moment, with the credentials of the vault, as the vault was at the
         end of the last replication that got through. What was condemned long enough ago is
-        deleted from it, and the keys of those who were erased first of all.
+        deleted from it, and the keys of those who were erased first of all. Where that
+        leaves nothing of an erasure anywhere, its completed receipt is signed.
 
         Args:
             url: Where to; without one, to every replica that was given to :meth:`open`.
             storage_options: For its store; by default those that were given to :meth:`open`.
-            location: Where its bytes lie, as you declare it; recorded.
+            location: Where its bytes lie, as you declare it; recorded. Needed where no
+                provider can be asked, and held against what he says where one can.
 
         Returns:
             What was done; without *url* one of each replica.
@@ -71,15 +73,15 @@ class Replicating(Looking):
             PolicyError: Refused; its store was not asked for anything.
             AlreadyExistsError: Something else stands there.
             InputError: The vault itself stands there, or a replica that was declared lost;
-                or the store does not keep to exclusive create.
+                or the store does not keep to exclusive create, or lies elsewhere than declared.
             RollbackDetected: Kind "fork": somebody has written to the replica.
             DamagedData: Some objects of the vault are damaged or missing; all else was
                 replicated (``.report``).
             StoreError: A store failed; call it again.
 
-        Cost: 6 requests to either store where nothing is new. Else a GET and a PUT for each
-        new object and record, a few listings of the replica, and a GET for each live segment
-        of the index.
+        Cost: 6 requests to either store where nothing is new. Else one for each new object
+        and record, and a delete for each that goes; a listing of the replica, a GET for each
+        live segment of the index, and 20 more at most.
         Memory: 128 MiB in flight, the largest index object, and 100 bytes a pack.
         """
         from .verbs.replicas import stores_of

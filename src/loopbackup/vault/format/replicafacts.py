@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from .facts import Facts, Names
 from .header import Bytes16, Bytes32, Count
 
-__all__ = ["MAX_PLACE_CHARS", "ReplicaAdded", "ReplicaBody", "ReplicaLost", "Replicated"]
+__all__ = [
+    "MAX_LEFT",
+    "MAX_PLACE_CHARS",
+    "ReplicaAdded",
+    "ReplicaBody",
+    "ReplicaLost",
+    "Replicated",
+]
 
 MAX_PLACE_CHARS: Final = 4096
+MAX_LEFT: Final = 256
+"""So many old key objects a replication leaves behind at most: the rest it does not touch."""
+MAX_KEY_CHARS: Final = 128
 Place = Annotated[str, Meta(max_length=MAX_PLACE_CHARS)]
+KeyName = Annotated[str, Meta(max_length=MAX_KEY_CHARS)]
 
 
 class ReplicaAdded(Facts):
@@ -39,10 +50,16 @@ class Replicated(Facts):
     peaks: Annotated[list[Bytes32], Meta(max_length=63)]
     """Of the Merkle tree over them: whoever copies on verifies from there."""
     keys: Count
-    """No key object is there that a record below condemned."""
+    """No key object is there that a record below condemned, but for ``left``."""
     swept: Count
-    """Nor anything else that one condemned, but for ``kept``."""
+    """
+    Nor anything at all that one condemned, but for ``kept`` and ``left``, an hour later:
+    nobody puts it any more.
+    """
     kept: Names = b""
+    """What the store refused to delete, or keeps versions of."""
+    left: Annotated[list[KeyName], Meta(max_length=2 * MAX_LEFT)] = field(default_factory=list)
+    """Names of key objects of which the same is true, whatever ``keys`` says."""
 
 
 class ReplicaLost(Facts):

@@ -60,6 +60,7 @@ class StoredReplica(Struct, array_like=True, frozen=True, forbid_unknown_fields=
     keys: int
     swept: int
     kept: bytes
+    left: list[str]
     at_us: int
     lost: bool
 
@@ -247,6 +248,7 @@ def _kept(replica: Replica, *, bodies: bool) -> StoredReplica:
         replica.keys,
         replica.swept,
         join_names(sorted(replica.kept)),
+        sorted(replica.left),
         replica.at_us,
         replica.lost,
     )
@@ -262,6 +264,7 @@ def _back(stored: StoredReplica) -> Replica:
         stored.keys,
         stored.swept,
         frozenset(split_names(stored.kept)),
+        frozenset(stored.left),
         stored.at_us,
         stored.lost,
     )

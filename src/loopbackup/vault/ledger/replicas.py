@@ -29,13 +29,18 @@ class Replica:
     keys: int
     swept: int
     kept: frozenset[bytes]
+    left: frozenset[str]
     at_us: int
     """When it last was said to have come as far, by the writer's clock; 0: never."""
     lost: bool = False
 
-    def lacks(self, index: int, name: bytes) -> bool:
+    def may_hold(self, index: int, name: bytes) -> bool:
         """Tell whether *name*, condemned by record *index*, may still stand there."""
         return not self.lost and (index >= self.swept or name in self.kept)
+
+    def has_keys_of(self, index: int) -> bool:
+        """Tell whether key objects that record *index* condemned may still stand there."""
+        return self.keys <= index or bool(self.left)
 
 
 class ReplicatedState(Protocol):
@@ -90,7 +95,7 @@ def _add(state: ReplicatedState, record: Record, facts: rec.ReplicaAdded) -> Cal
         known = _known(state, facts.store)
         return lambda: _set(state, evolve(known, body=body))
     size = state.size
-    new = Replica(facts.store, size, body, 0, (), size, size, frozenset(), 0)
+    new = Replica(facts.store, size, body, 0, (), size, size, frozenset(), frozenset(), 0)
     return lambda: _set(state, new)
 
 
@@ -102,8 +107,9 @@ def _replicated(
         raise Void("it says that a replica has records that are not there")
     if len(facts.peaks) != facts.size.bit_count():
         raise Void("its peaks do not fit its size")
-    kept = frozenset(split_names(facts.kept))
-    changed = evolve(known, keys=max(known.keys, facts.keys), at_us=record.frame.at_us)
+    kept, left = frozenset(split_names(facts.kept)), frozenset(facts.left)
+    keys = max(known.keys, facts.keys)
+    changed = evolve(known, keys=keys, left=left, at_us=record.frame.at_us)
     if facts.size >= known.size:
         changed = evolve(changed, size=facts.size, peaks=tuple(facts.peaks))
     if facts.swept >= known.swept:

@@ -461,7 +461,7 @@ class State:
             or name in kept
             or oldest <= when[0]
             or name in claimed
-            or any(replica.lacks(when[0], name) for replica in self.replicas.values())
+            or any(replica.may_hold(when[0], name) for replica in self.replicas.values())
         }
 
 

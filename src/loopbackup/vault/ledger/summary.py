@@ -19,10 +19,12 @@ from .commit import Draft
 from .core import decode_state, encode_state
 from .state import State
 
-__all__ = ["MAGIC", "Candidate", "NamesSummary", "candidates", "put_summary"]
+__all__ = ["MAGIC", "SUMMARY_EVERY", "Candidate", "NamesSummary", "candidates", "put_summary"]
 
 MAGIC: Final = b"LBKSUM1"
 TRIED: Final = 8
+SUMMARY_EVERY = 64
+"""After so many records whoever commits writes another."""
 
 
 @frozen

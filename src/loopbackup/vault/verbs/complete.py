@@ -1,53 +1,62 @@
 """
-Completing erasures: once nothing with their bytes stands on the store, a second receipt says so.
+Completing erasures: once nothing with their bytes stands on any store, a second receipt says so.
 
 A prune calls an erasure *clear* when nothing that counts has its bytes. What was condemned up
 to then goes with the sweeps; when all of it is gone, versions and refused deletes included,
-the erasure is complete.
+the erasure is complete. The vault's own store is looked at; of a replica the
+ledger says what its last replication has found.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ...errors import StoreError
-from ...logs import get_logger
 from ...receipts import Receipt
 from ...terms import Action, Actor
 from ..ledger.fences import Erasure
+from ..ledger.replicas import Replica
 from ..ledger.state import State, object_name
 from .clearing import holders, named_by
+from .erasures import delete_left
 from .plan_prune import Listing
-from .receipt import iso, keep_receipt, read_receipt
+from .reach import REPLICA_LIMIT, Reached, at_replica
+from .receipt import PRIMARY, iso, keep_receipt, key_places, read_receipt, replica_place
 from .session import Session, to_datetime
 from .sweep import Swept
 
-__all__ = ["Waiting", "complete_erasures", "kept_receipts"]
+__all__ = ["Waiting", "complete_erasures", "is_done_at_replicas", "kept_receipts"]
 
-PRIMARY: Final = "primary"
 _METHOD: Final = (
-    "all objects of the store were listed. Directories of the index, and of every pack and index "
-    "object that does not count any more, were read; nothing condemned up to the last prune that "
-    "removed anything of theirs was left, nor a version of it, nor an old key object"
+    "all objects of the primary store were listed. Directories of the index, and of every pack and "
+    "index object that does not count any more, were read; nothing condemned up to the last prune "
+    "that removed anything of theirs was left, nor a version of it, nor an old key object"
 )
+_METHOD_THERE: Final = (
+    ". Each replica was listed by the replication that found the same there, an hour or more after "
+    "that prune, and said so in the ledger"
+)
+_GONE: Final = "Nothing that holds encrypted bytes of these subjects is left"
+_GONE_BUT: Final = f"{_GONE}, but for what lies at replicas that were declared lost."
 
 
 @frozen
 class Waiting:
-    """An erasure whose bytes, or old keys, are not all gone from the store yet."""
+    """A store from which the bytes, or old keys, of an erasure are not all gone yet."""
 
     erasure: str
     """Name, as ``receipt.facts["erasure"]``."""
     objects: int
-    """How many objects it waits for; 0 where a prune has not come to it yet."""
+    """How many objects it waits for; 0 where a prune, or a replication, has not come to it yet."""
     until: datetime | None
     """When the last of them may go, as far as grace and store say; None where nobody can say."""
     reason: str
+    where: str = PRIMARY
+    """``primary``, or the URL of the replica, without credentials."""
 
     def __str__(self) -> str:
         until = "" if self.until is None else f", until {iso(self.until)}"
@@ -78,8 +87,8 @@ def complete_erasures(
     Nobody is asked about erasures of which no receipt was kept: erasing the same
     subjects again gives one, and the next prune completes it.
 
-    Cost: nothing without an erasure that waits. Else four listings, and one small
-    read for each object in the store that is condemned or unknown.
+    Cost: nothing without an erasure that waits; no replica is asked. Else four listings,
+    and one small read for each object in the store that is condemned or unknown.
     """
     signer = session.log.signer
     if signer is None or "admin" not in signer.roles:
@@ -93,16 +102,19 @@ def complete_erasures(
     state = session.log.state
     look = _Look(session, state, listing, swept, max(e.cleared for e in open_.values()))
     receipts, waiting = [], []
-    for name, erasure in sorted(open_.items(), key=lambda item: item[1].record):
+    for name in sorted(open_, key=lambda name: open_[name].record):
+        erasure = state.erasures[name]
         first = read_receipt(session, erasure.receipt)
         if first is None:
             continue
-        reason, stands = look.why_not(state.erasures[name], first)
+        reason, stands = look.why_not(erasure, first)
+        found = [_waits_there(name, *where) for where in _behind(session, state, erasure)]
         if reason is not None:
-            waiting.append(Waiting(name.hex(), len(stands.found), stands.until, reason))
-            continue
-        receipt = _complete(session, actor, name, first, listing)
-        receipts += [] if receipt is None else [receipt]
+            found = [Waiting(name.hex(), len(stands.found), stands.until, reason), *found]
+        waiting += found
+        if not found:
+            receipt = _complete(session, actor, name, erasure, first, listing)
+            receipts += [] if receipt is None else [receipt]
     return receipts, waiting
 
 
@@ -144,15 +156,13 @@ class _Look:
         return to_datetime(at_us) + timedelta(seconds=self._session.header.grace_s)
 
     def why_not(self, erasure: Erasure, first: Receipt) -> tuple[str | None, _Stands]:
-        """Say why an erasure is not complete, and what stands in its way; None if nothing."""
+        """Say why an erasure is not complete here, and what stands in its way; or None."""
         stands = _Stands()
-        if any(place["store"] != PRIMARY for place in first.facts["physical"]["destinations"]):
-            return "it is on other stores as well, which this one cannot speak for", stands
         if erasure.cleared < 0 or erasure.record in self._live or self._is_lost:
             return "the next prune has to move out what others have in the same packs", stands
         for short, end in self._objects(erasure):
             stands.add(object_name(short), end)
-        for name, end in _old_keys(self._session, first):
+        for name, end in delete_left(self._session, first):
             stands.add(name, end)
         if stands.found:
             return f"{len(stands.found):,} objects stand", stands
@@ -174,33 +184,73 @@ class _Look:
                 yield short, None
 
 
-def _old_keys(session: Session, first: Receipt) -> Iterator[tuple[str, datetime | None]]:
-    """Delete once more what a receipt said that the store kept; yield what it still keeps."""
-    for place in first.facts["keys"]["destinations"]:
-        for left in place["left"]:
-            try:
-                remains = session.store.delete(left["object"])
-            except StoreError as exc:
-                get_logger().warning("an old key object cannot be deleted yet", kind=exc.kind)
-                yield left["object"], None
-            else:
-                if remains.versions:
-                    yield left["object"], remains.until
+def _behind(session: Session, state: State, erasure: Erasure) -> Iterator[tuple[Reached, int, str]]:
+    """
+    Give the replicas that may have old keys or bytes of an erasure, how many objects, and why.
+
+    All that the ledger knows, whenever they came: to one that came later nobody can have
+    copied what was condemned before.
+    """
+    for replica in _by_age(state):
+        kept = sum(_is_of(state, short, erasure) for short in replica.kept)
+        if replica.lost:
+            continue
+        if replica.has_keys_of(erasure.record):
+            count, why = len(replica.left), "old keys may stand at"
+        elif kept:
+            count, why = kept, f"{kept:,} objects stand at"
+        elif erasure.cleared < 0 or replica.swept <= erasure.cleared:
+            count, why = 0, "what the prune has condemned is still to be deleted, and listed, at"
+        else:
+            continue
+        yield at_replica(session, replica, erasure.record), count, why
+
+
+def _by_age(state: State) -> list[Replica]:
+    return sorted(state.replicas.values(), key=lambda replica: replica.index)
+
+
+def _is_of(state: State, short: bytes, erasure: Erasure) -> bool:
+    """Tell whether what stays at a replica may have bytes of an erasure."""
+    # Of what summaries have left out nobody knows when it was condemned.
+    index, _ = state.condemned.get(short, (-1, 0))
+    return short[:1] != b"l" and index <= erasure.cleared
+
+
+def _waits_there(name: bytes, replica: Reached, count: int, why: str) -> Waiting:
+    reason = f"{why} the replica {replica.name}: replicate to it"
+    return Waiting(name.hex(), count, None, reason, replica.url)
+
+
+def is_done_at_replicas(session: Session) -> bool:
+    """Tell whether an erasure is clear, and waits for no replica that the ledger knows."""
+    state = session.log.state
+    return any(
+        erasure.cleared >= 0
+        and erasure.receipt >= 0
+        and erasure.completed < 0
+        and next(_behind(session, state, erasure), None) is None
+        for erasure in state.erasures.values()
+    )
 
 
 def _complete(
-    session: Session, actor: Actor, name: bytes, first: Receipt, listing: Listing
+    session: Session, actor: Actor, name: bytes, erasure: Erasure, first: Receipt, listing: Listing
 ) -> Receipt | None:
     """Sign, and keep it in the ledger; None where another prune was faster."""
     authority_key = session.keyring.root.authority_key
-    receipt = Receipt.sign(_facts(session, name, first, listing), authority_key, {})
+    receipt = Receipt.sign(_facts(session, name, erasure, first, listing), authority_key, {})
     is_kept = keep_receipt(session, actor, name, receipt, Action.PRUNE, again=False)
     return receipt if is_kept else None
 
 
-def _facts(session: Session, name: bytes, first: Receipt, listing: Listing) -> Mapping[str, Any]:
+def _facts(
+    session: Session, name: bytes, erasure: Erasure, first: Receipt, listing: Listing
+) -> Mapping[str, Any]:
     facts, now = first.facts, iso(session.log.now())
     ledger = facts["ledger"]
+    replicas = [at_replica(session, one, erasure.record) for one in _by_age(session.log.state)]
+    lost = [replica for replica in replicas if replica.is_lost]
     return {
         **facts,
         "signed_at": now,
@@ -210,24 +260,37 @@ def _facts(session: Session, name: bytes, first: Receipt, listing: Listing) -> M
         "irrevocable_at": facts["irrevocable_at"] or now,
         "subjects": [s for s in facts["subjects"] if name.hex() in s["erasures"]],
         "earlier": [],
-        "keys": {
-            **facts["keys"],
-            "destinations": [{**place, "left": []} for place in facts["keys"]["destinations"]],
-        },
+        "keys": {**facts["keys"], "destinations": key_places((), replicas)},
         "physical": {
-            "note": "Nothing that holds encrypted bytes of these subjects is left.",
-            "destinations": [
-                {**place, "removed_by": now} for place in facts["physical"]["destinations"]
-            ],
+            "note": _GONE_BUT if lost else f"{_GONE}.",
+            "destinations": _removed(session, facts["physical"]["destinations"], replicas, now),
         },
         "verification": {
-            "method": _METHOD,
+            "method": _METHOD + (_METHOD_THERE if len(replicas) > len(lost) else ""),
             "at": now,
             "objects": len(listing.sizes),
             "found": 0,
         },
         "ledger": {**ledger, "records": ledger["records"][:1]},
+        "limits": [
+            *(limit for limit in facts["limits"] if not limit.startswith(REPLICA_LIMIT)),
+            *(limit for replica in lost if (limit := replica.limit)),
+        ],
     }
+
+
+def _removed(
+    session: Session, said: Sequence[Mapping[str, Any]], replicas: Sequence[Reached], now: str
+) -> list[dict[str, Any]]:
+    """Name the stores again, and say when the bytes were found gone; null for lost replicas."""
+    known = session.log.state.replicas
+    places = {place["store"]: place for place in said}
+    found = [{**places[PRIMARY], "removed_by": now}]
+    for replica in replicas:
+        at = iso(to_datetime(known[bytes.fromhex(replica.id)].at_us))
+        place = places.get(replica.id) or replica_place(session, replica, None)
+        found.append({**place, **replica.named(), "removed_by": None if replica.is_lost else at})
+    return found
 
 
 def kept_receipts(session: Session) -> list[Receipt]:

@@ -92,7 +92,7 @@ def create_vault(
     )
     try:
         info = seam.describe()
-        check_declared(where, info, location, clock())
+        check_declared("create", where, info, location, clock())
         if _is_taken(seam):
             raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
         if not single_writer and not (info.exclusive_create and probe_exclusive_create(seam)):

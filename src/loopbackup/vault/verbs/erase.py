@@ -28,10 +28,19 @@ from ...terms import (
 from ..keys.domains import RECORDS
 from ..keys.suppress import Owned, Suppression
 from .epoch import EpochChanged, change_epoch, delete_old_keys
-from .erasures import check_scope, erased_of, gone_of, known_of, names_of, proved, statuses_of
+from .erasures import (
+    check_scope,
+    delete_left,
+    erased_of,
+    gone_of,
+    known_of,
+    names_of,
+    proved,
+    statuses_of,
+)
 from .held import refuse_erasure
 from .reach import Remaining, reach_replicas
-from .receipt import Before, Left, effective_by, proof_of, sign_receipt
+from .receipt import Before, Left, effective_by, proof_of, read_receipt, sign_receipt
 from .session import Session
 
 __all__ = ["run_erase"]
@@ -200,6 +209,7 @@ def _finish(
     )
     domains = [bytes.fromhex(d) for each in (facts, *facts["earlier"]) for d in each["domains"]]
     _verify(session, names, statuses, domains)
+    left = _left(session, newest_first, left)
     replicas = reach_replicas(session, actor, erasures[newest_first[0]].record)
     pending = [replica for replica in replicas if replica.left]
     if not left and not pending:
@@ -216,6 +226,17 @@ def _finish(
             ),
         )
     return receipt
+
+
+def _left(session: Session, newest_first: Sequence[bytes], left: Left) -> Left:
+    """Give what the store keeps now, with what earlier receipts said that it keeps."""
+    found = dict(left)
+    for name in newest_first:
+        index = session.log.state.erasures[name].receipt
+        receipt = read_receipt(session, index) if index >= 0 else None
+        if receipt is not None:
+            found = dict(delete_left(session, receipt)) | found
+    return tuple(found.items())
 
 
 def _incomplete(left: int, pending: int) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, get_args
 
 from attrs import frozen
 
-from ...errors import InputError
-from ...receipts import Scope
+from ...errors import InputError, StoreError
+from ...logs import get_logger
+from ...receipts import Receipt, Scope
 from ...terms import SubjectKey
+from ..format.names import KEYS
 from ..keys.domains import DATA, RECORDS
-from .receipt import effective_by, proof_at, read_receipt
+from .receipt import PRIMARY, effective_by, proof_at, read_receipt
 from .session import Session
 
 __all__ = [
     "Erased",
     "check_scope",
+    "delete_left",
     "erased_of",
     "gone_of",
     "known_of",
@@ -122,6 +126,27 @@ def proved(session: Session, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for each, record in zip(known, ledger["records"], strict=True)
     ]
     return {**shown[0], "earlier": shown[1:], "ledger": ledger}
+
+
+def delete_left(session: Session, receipt: Receipt) -> Iterator[tuple[str, datetime | None]]:
+    """
+    Delete once more what a receipt said that the vault's store kept; yield what it still keeps.
+
+    No listing shows versions, so nothing else remembers them.
+    """
+    for place in receipt.facts["keys"]["destinations"]:
+        for left in place["left"] if place["store"] == PRIMARY else ():
+            name = left["object"]
+            if name == KEYS:
+                continue  # They could not be listed then.
+            try:
+                remains = session.store.delete(name)
+            except StoreError as exc:
+                get_logger().warning("an old key object cannot be deleted yet", kind=exc.kind)
+                yield name, None
+            else:
+                if remains.versions:
+                    yield name, remains.until
 
 
 def gone_of(session: Session, names: Sequence[bytes]) -> dict[str, Any]:

@@ -49,9 +49,14 @@ class Whereabouts:
         return found if self.agree else f"{found}, but declared {declared}"
 
 
-def check_declared(where: str, info: StoreInfo, declared: str | None, now: datetime) -> None:
+def check_declared(
+    verb: str, where: str, info: StoreInfo, declared: str | None, now: datetime
+) -> None:
     """
-    Refuse to make a vault whose place is not as declared, or known to nobody.
+    Refuse a place for a vault, or a replica, that is not as declared, or known to nobody.
+
+    Args:
+        verb: What is refused.
 
     Raises:
         InputError: Kind "location".
@@ -59,7 +64,7 @@ def check_declared(where: str, info: StoreInfo, declared: str | None, now: datet
     found = info.location
     if found is not None and declared is not None and not _same(declared, found):
         raise InputError(
-            f"create refused: {where} lies in {found.region} (asked from the provider "
+            f"{verb} refused: {where} lies in {found.region} (asked from the provider "
             f"{text.moment(now)}), declared {declared}. Nothing was written",
             kind="location",
         )
@@ -70,7 +75,7 @@ def check_declared(where: str, info: StoreInfo, declared: str | None, now: datet
             else "such a server names whatever region it likes"
         )
         raise InputError(
-            f"create refused: nobody can be asked where {where} lies, {why}. Say so yourself: "
+            f"{verb} refused: nobody can be asked where {where} lies, {why}. Say so yourself: "
             'location="eu-north-1", or whatever you call it',
             kind="location",
         )

@@ -124,6 +124,7 @@ def open_vault(
         seam.close()
         raise
     session.replicas = dict(replicas or {})
+    session.allow_insecure_loopback = allow_insecure_loopback
     _ask(session, actor)
     return session
 

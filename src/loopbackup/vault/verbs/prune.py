@@ -61,17 +61,18 @@ class Pruned:
     receipts: list[Receipt] = field(factory=list)
     """Of erasures that are complete since now: nothing with their bytes is left."""
     waiting: list[Waiting] = field(factory=list)
-    """Erasures that are not, and what for."""
+    """For others, each store that they wait for, and why."""
     problems: list[Problem] = field(factory=list)
 
     def __str__(self) -> str:
+        waiting = len({one.erasure for one in self.waiting})
         text = (
             f"{self.condemned:,} objects condemned, {self.moved_bytes / 1e6:,.1f} MB moved, "
             f"{self.swept:,} objects deleted, {self.freed_bytes / 1e6:,.1f} MB freed"
         )
         text += f", {self.kept:,} could not be deleted yet" if self.kept else ""
         text += f", {len(self.receipts):,} erasures completed" if self.receipts else ""
-        text += f", {len(self.waiting):,} not complete yet" if self.waiting else ""
+        text += f", {waiting:,} not complete yet" if waiting else ""
         return text + (f", {len(self.problems):,} problems" if self.problems else "")
 
 

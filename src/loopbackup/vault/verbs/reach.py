@@ -11,24 +11,24 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ...errors import LoopbackupError
 from ...logs import get_logger
 from ...terms import Actor
-from ..format import record as rec
 from ..format.names import KEYS
 from ..ledger.replicas import Replica
-from ..ledger.state import join_names
 from ..store.registry import redact_url
 from ..store.seam import StoreSeam
 from .replica_keys import renew_keys
+from .replica_note import Progress, note
 from .replica_place import ReplicaPlace, find_replica, where_of
-from .replicate import note
 from .session import Session
 
-__all__ = ["Reached", "Remaining", "reach_replicas"]
+__all__ = ["REPLICA_LIMIT", "Reached", "Remaining", "at_replica", "reach_replicas"]
 
+REPLICA_LIMIT: Final = "The replica "
+"""So begins every limit of a receipt that is about a replica."""
 _NOT_GIVEN: Final = "it was not given to open(replicas=...)"
 
 
@@ -55,6 +55,8 @@ class Reached:
     """As declared."""
     is_lost: bool = False
     """It was given up: nobody waits for it."""
+    has_old_keys: bool = True
+    """As far as the vault knows of one that is lost."""
     left: tuple[Remaining, ...] = ()
     """What is still to be deleted."""
 
@@ -70,19 +72,29 @@ class Reached:
         return {"store": self.id, "location": self.location}
 
     @property
+    def name(self) -> str:
+        """What it is called in receipts: the beginning of its id, and where it lies."""
+        return f"{self.id[:8]} ({self.location or 'location not declared'})"
+
+    @property
     def limit(self) -> str | None:
         """Say what of the erasure does not hold because of it; None if nothing."""
-        where = f"The replica {self.id[:8]} ({self.location or 'location not declared'})"
+        if self.is_lost and self.has_old_keys:
+            return (
+                f"{REPLICA_LIMIT}{self.name} was declared lost: what lies there, old keys "
+                "included, opens with the credentials of the vault from before."
+            )
         if self.is_lost:
             return (
-                f"{where} was declared lost: what lies there, old keys included, opens with the "
-                "credentials of the vault from before."
+                f"{REPLICA_LIMIT}{self.name} was declared lost: the old keys there were deleted "
+                "before, the encrypted bytes were not, as far as the vault knows."
             )
         if not self.left:
             return None
         return (
-            f"{where} still has old keys: {self.left[0].why}. Whoever has access to it and a "
-            "credential can read what was erased, until the erasure is finished there."
+            f"{REPLICA_LIMIT}{self.name} still has old keys: {self.left[0].why}. Whoever has "
+            "access to it and a credential can read what was erased, until the erasure is finished "
+            "there."
         )
 
 
@@ -99,7 +111,7 @@ def reach_replicas(session: Session, actor: Actor, index: int) -> tuple[Reached,
     Cost: nothing for a replica that the ledger says is done; else as :func:`renew_keys`.
     """
     known = session.log.state.replicas.values()
-    waiting = [one for one in known if not one.lost and one.keys <= index]
+    waiting = [one for one in known if not one.lost and one.has_keys_of(index)]
     with ExitStack() as stack:
         places, failed = _places(session, stack) if waiting else ({}, {})
         return tuple(
@@ -135,30 +147,29 @@ def _reach(
     places: dict[bytes, ReplicaPlace],
     failed: dict[str, str],
 ) -> Reached:
-    body = where_of(session, replica)
-    store = replica.store.hex()
-    url, location = (body.url, body.location) if body else (store, None)
-    if replica.lost:
-        return Reached(store, url, location, is_lost=True)
-    if replica.keys > index:
-        return Reached(store, url, location)
-    place = places.get(replica.store)
+    known = at_replica(session, replica, index)
+    if known.is_lost or not known.has_old_keys:
+        return known
+    url, place = known.url, places.get(replica.store)
     if place is None:
-        why = failed.get(url, _NOT_GIVEN)
-        return Reached(store, url, location, left=(Remaining(KEYS, None, url, why),))
+        return evolve(known, left=(Remaining(KEYS, None, url, failed.get(url, _NOT_GIVEN)),))
     try:
         done = renew_keys(session, replica, place.seam)
-        if not done.left:
-            peaks, kept = list(replica.peaks), join_names(sorted(replica.kept))
-            facts = rec.Replicated(
-                replica.store, replica.size, peaks, done.upto, replica.swept, kept
-            )
-            note(session, actor, facts)
+        note(session, actor, replica.store, done, Progress())
     except LoopbackupError as exc:
         get_logger().warning("an erasure cannot be finished at a replica", kind=exc.kind)
         why = f"it failed while keys were changed ({exc.kind})"
-        return Reached(store, url, location, left=(Remaining(KEYS, None, url, why),))
+        return evolve(known, left=(Remaining(KEYS, None, url, why),))
     left = tuple(
         Remaining(name, until, url, "its store keeps old key objects") for name, until in done.left
     )
-    return Reached(store, url, location, left=left)
+    return evolve(known, has_old_keys=bool(left), left=left)
+
+
+def at_replica(session: Session, replica: Replica, index: int) -> Reached:
+    """Give what the ledger knows of the keys that record *index* ended, at a replica."""
+    body = where_of(session, replica)
+    store = replica.store.hex()
+    url, location = (body.url, body.location) if body else (store, None)
+    has_old_keys = replica.has_keys_of(index)
+    return Reached(store, url, location, is_lost=replica.lost, has_old_keys=has_old_keys)

@@ -31,9 +31,12 @@ __all__ = [
     "effective_by",
     "iso",
     "keep_receipt",
+    "key_places",
+    "places_of_bytes",
     "proof_at",
     "proof_of",
     "read_receipt",
+    "replica_place",
     "sign_receipt",
 ]
 
@@ -215,10 +218,10 @@ def sign_receipt(
         "subjects": shown,
         "keys": {
             "epoch": session.epoch.hex(),
-            "destinations": [_destination(left), *map(_at_replica, replicas)],
+            "destinations": key_places(left, replicas),
         },
         "physical": known.get("physical")
-        or {"note": _PENDING, "destinations": _removals(session, now, replicas)},
+        or {"note": _PENDING, "destinations": places_of_bytes(session, now, replicas)},
         "verification": {
             "method": "the keyring that counts was asked for the subjects and for their domains",
             "at": iso(now),
@@ -236,12 +239,15 @@ def sign_receipt(
     return receipt
 
 
-def _removals(session: Session, now: datetime, replicas: Sequence[Reached]) -> list[dict[str, Any]]:
+def places_of_bytes(
+    session: Session, now: datetime, replicas: Sequence[Reached]
+) -> list[dict[str, Any]]:
     """
-    Say when two prunes can have the bytes deleted at the earliest, and by when nightly ones have.
+    Name the stores that have encrypted bytes, and say when they are to be gone.
 
-    Nobody can say by when on a store that locks objects or does not answer, nor at a
-    replica, whose bytes go with the replications after the prunes.
+    That is when two prunes can have them deleted at the earliest, and by when nightly
+    ones have. Nobody can say by when on a store that locks objects or does not answer,
+    nor at a replica, whose bytes go with the replications after the prunes.
     """
     try:
         info = session.store.describe()
@@ -252,23 +258,29 @@ def _removals(session: Session, now: datetime, replicas: Sequence[Reached]) -> l
         locks, soft_days, is_known = None, None, False
     grace = timedelta(seconds=session.header.grace_s)
     earliest = now + grace + timedelta(days=soft_days or 0)
-    unknown = {
-        "grace_s": session.header.grace_s,
-        "soft_delete_days": None,
-        "locks": None,
-        "earliest": iso(now + grace),
-        "deadline": None,
-    }
     primary = {
-        **unknown,
         "store": PRIMARY,
         "location": session.log.state.location,
+        "grace_s": session.header.grace_s,
         "soft_delete_days": soft_days,
         "locks": locks,
         "earliest": iso(earliest),
         "deadline": iso(earliest + 2 * _NIGHT) if is_known else None,
     }
-    return [primary, *({**unknown, **one.named()} for one in replicas if not one.is_lost)]
+    there = [replica_place(session, one, now + grace) for one in replicas if not one.is_lost]
+    return [primary, *there]
+
+
+def replica_place(session: Session, replica: Reached, earliest: datetime | None) -> dict[str, Any]:
+    """Name a replica as a store that has encrypted bytes."""
+    return {
+        **replica.named(),
+        "grace_s": session.header.grace_s,
+        "soft_delete_days": None,
+        "locks": None,
+        "earliest": None if earliest is None else iso(earliest),
+        "deadline": None,
+    }
 
 
 def _irrevocable(now: datetime, ends: Sequence[datetime | None]) -> str | None:
@@ -276,6 +288,11 @@ def _irrevocable(now: datetime, ends: Sequence[datetime | None]) -> str | None:
     if not all(ends):
         return None
     return iso(max([now, *(end for end in ends if end is not None)]))
+
+
+def key_places(left: Left, replicas: Sequence[Reached]) -> list[dict[str, Any]]:
+    """Name the stores that had the keys, and say what of them is left."""
+    return [_destination(left), *map(_at_replica, replicas)]
 
 
 def _destination(left: Left) -> dict[str, Any]:

@@ -1,10 +1,16 @@
-"""Copying objects from store to store: each verified by its hash, with few bytes in flight."""
+"""
+Copying objects from store to store: each verified by its hash, with few bytes in flight.
+
+Right before an object is put, the ledger is asked whether it still counts, by a look
+that is at most :data:`.lease.LEASE_S` old. So nobody, however slow, puts an object
+long after it was condemned, and a sweep that comes later finds all of it.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Final
 
 from attrs import define, field, frozen
@@ -13,6 +19,7 @@ from ...errors import AlreadyExistsError, DamagedData, NotFoundError
 from ...terms import Problem
 from ..format.names import content_hash
 from ..store.seam import StoreSeam
+from .session import Session
 
 __all__ = ["Copied", "Wanted", "copy_all", "copy_one"]
 
@@ -33,7 +40,7 @@ class Wanted:
     needed: bool = False
     """Without it nobody can open or fold; of the others every one counts for itself."""
     short: bytes = b""
-    """Short name of content."""
+    """Its short name, by which it can be condemned."""
 
 
 @define
@@ -45,21 +52,25 @@ class Copied:
     problems: list[Problem] = field(factory=list)
 
 
-def copy_one(wanted: Wanted, source: StoreSeam, target: StoreSeam) -> int:
+def copy_one(session: Session, wanted: Wanted, target: StoreSeam) -> int:
     """
-    Copy one object; give its length.
+    Copy one object from the vault; give its length.
 
     Raises:
-        NotFoundError: It is not in the source.
-        DamagedData: What the source gives is not it, twice.
+        NotFoundError: It is not in the vault, or was condemned meanwhile.
+        DamagedData: What the vault's store gives is not it, twice.
         AlreadyExistsError: Something else of its name stands in the target.
+        StoreError: One of the stores failed.
     """
+    source = session.store
     data = source.get_whole(wanted.name, wanted.max_bytes)
     if content_hash(data) != wanted.digest:
         # A bit may have flipped on the way: damage shows twice.
         data = source.get_whole(wanted.name, wanted.max_bytes)
         if content_hash(data) != wanted.digest:
             raise DamagedData(f"{wanted.name} is damaged", object=wanted.name)
+    if wanted.short in session.log.recent.condemned:
+        raise NotFoundError(f"{wanted.name} is condemned", object=wanted.name)
     if wanted.replace:
         target.overwrite(wanted.name, data)
     else:
@@ -68,13 +79,7 @@ def copy_one(wanted: Wanted, source: StoreSeam, target: StoreSeam) -> int:
 
 
 def copy_all(
-    many: Iterable[Wanted],
-    source: StoreSeam,
-    target: StoreSeam,
-    executor: Executor,
-    *,
-    largest: int,
-    done: Copied,
+    session: Session, many: Iterable[Wanted], target: StoreSeam, *, largest: int, done: Copied
 ) -> list[Wanted]:
     """
     Copy objects, a few at a time.
@@ -84,7 +89,7 @@ def copy_all(
         done: Counts what is copied, and takes what is damaged as a problem.
 
     Returns:
-        What is not in the source.
+        What is not in the vault, or was condemned meanwhile.
 
     Raises:
         DamagedData: One that is needed is damaged.
@@ -100,7 +105,7 @@ def copy_all(
         for wanted in many:
             if len(pending) >= window:
                 missing += _settle(*pending.popleft(), done)
-            pending.append((wanted, executor.submit(copy_one, wanted, source, target)))
+            pending.append((wanted, session.executor.submit(copy_one, session, wanted, target)))
         while pending:
             missing += _settle(*pending.popleft(), done)
     finally:
@@ -114,7 +119,7 @@ def copy_all(
 
 
 def _settle(wanted: Wanted, future: Future[int], done: Copied) -> list[Wanted]:
-    """Count what came of a copy; give the object if it is not in the source."""
+    """Count what came of a copy; give the object if there is none to copy."""
     try:
         done.bytes += future.result()
         done.objects += 1

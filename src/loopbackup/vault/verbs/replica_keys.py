@@ -8,7 +8,7 @@ on to the keys that count.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ from ...errors import AlreadyExistsError, ConflictError, DamagedData, StoreError
 from ...logs import get_logger
 from ..format import names
 from ..format.bounds import MAX_ROOT_BYTES, MAX_SHARD_BYTES
+from ..format.replicafacts import MAX_LEFT
 from ..format.tombstone import MAGIC, Tombstone, encode_tombstone, is_tombstone
 from ..keys.slots import MAX_SLOT_BYTES
 from ..ledger.replicas import Replica
@@ -44,10 +45,12 @@ class BuriedKeys:
     state: State
     """The keys of this one are there."""
     upto: int
-    """No key object is there that a record below condemned; 0 where some could not be deleted."""
+    """No key object is there that a record below condemned, but for those left."""
     copied: Copied
     left: list[tuple[str, datetime | None]] = field(factory=list)
     """Old key objects that the store keeps, and until when if it says so."""
+    gone: set[str] = field(factory=set)
+    """Old key objects of which nothing is there any more."""
     needed: dict[str, int] = field(factory=dict)
     """
     Shards that were replaced, and by which record: whoever opens the replica needs them until
@@ -78,9 +81,10 @@ def renew_keys(session: Session, replica: Replica, target: StoreSeam) -> BuriedK
             missing = _put(session, wanted, target, copied)
             if not missing:
                 needed = _still_needed(state, replica, present)
-                left = _bury(session, state, replica, target, present, needed)
                 upto = min(needed.values(), default=state.size)
-                return BuriedKeys(state, 0 if left else upto, copied, left, needed)
+                buried = BuriedKeys(state, upto, copied, needed=needed)
+                _bury(session, replica, target, present, buried)
+                return buried
         except AlreadyExistsError as exc:
             # A tombstone: an erasure was faster, and its record is in the ledger.
             missing, taken = [], exc
@@ -116,36 +120,40 @@ def _wanted(
 def _current(state: State) -> Iterator[Wanted]:
     """Give the key objects that count, the root first: where it may not stand, nothing may."""
     epoch = state.epoch
-    yield Wanted(names.root_name(epoch), state.root, MAX_ROOT_BYTES, needed=True)
+    yield _wanted_key(names.root_name(epoch), state.root, MAX_ROOT_BYTES)
     for slot, _, digest in state.slots:
-        yield Wanted(names.slot_name(epoch, slot), digest, MAX_SLOT_BYTES, needed=True)
+        yield _wanted_key(names.slot_name(epoch, slot), digest, MAX_SLOT_BYTES)
     for digest in state.shards.values():
-        yield Wanted(names.shard_name(digest), digest, MAX_SHARD_BYTES, needed=True)
+        yield _wanted_key(names.shard_name(digest), digest, MAX_SHARD_BYTES)
+
+
+def _wanted_key(name: str, digest: bytes, max_bytes: int) -> Wanted:
+    return Wanted(name, digest, max_bytes, needed=True, short=key_short(name) or b"")
 
 
 def _put(session: Session, wanted: list[Wanted], target: StoreSeam, copied: Copied) -> list[Wanted]:
-    """Copy key objects; give those that are not in the source any more."""
-    source, executor = session.store, session.executor
+    """Copy key objects; give those that are not in the source any more, or were condemned."""
     if wanted and wanted[0].name.endswith("/root"):
         first, *wanted = wanted
-        missing = copy_all([first], source, target, executor, largest=1, done=copied)
+        missing = copy_all(session, [first], target, largest=1, done=copied)
         if missing:
             return missing
     # Shards of many subjects are large: a few at a time.
-    return copy_all(wanted, source, target, executor, largest=16 << 20, done=copied)
+    return copy_all(session, wanted, target, largest=16 << 20, done=copied)
 
 
 def _bury(
     session: Session,
-    state: State,
     replica: Replica,
     target: StoreSeam,
     present: dict[str, int],
-    needed: Collection[str],
-) -> list[tuple[str, datetime | None]]:
-    """Put tombstones, then delete everything else that does not count; give what stays."""
+    done: BuriedKeys,
+) -> None:
+    """Put tombstones, then delete everything else that does not count; say what stays."""
+    state = done.state
     current = {one.name for one in _current(state)}
-    old = sorted(present.keys() - current - set(needed))
+    # Of what is not listed any more, and was left the last time, there may be versions.
+    old = sorted((present.keys() | replica.left) - current - done.needed.keys())
     roots = {name: epoch for name in old if (epoch := _epoch_of_root(name))}
     buried = {
         short[1:17]
@@ -153,18 +161,23 @@ def _bury(
         # Nobody can have copied to it what ended before the ledger knew of it.
         if short[:1] == b"k" and index >= replica.keys
     }
-    buried |= {epoch for name, epoch in roots.items() if present[name] % ROOT_PAD == SEALED}
+    buried |= {
+        epoch
+        for name, epoch in roots.items()
+        if name in replica.left or present[name] % ROOT_PAD == SEALED
+    }
     buried |= {epoch for name in old if name not in roots and (epoch := names.epoch_of(name))}
-    left: list[tuple[str, datetime | None]] = []
     for epoch in sorted(buried):
         name = names.root_name(epoch)
         try:
             target.overwrite(name, _tombstone(session, state, epoch))
         except StoreError as exc:
             get_logger().warning("a root cannot be overwritten yet", object=name, kind=exc.kind)
-            left.append((name, None))
+            done.left.append((name, None))
+        else:
+            done.gone.add(name)
     # An opener that found no tombstone yet may be reading them: those come last.
-    return left + delete_keys(target, [name for name in old if name not in roots])
+    delete_keys(target, [name for name in old if name not in roots], done)
 
 
 def _still_needed(state: State, replica: Replica, present: Iterable[str]) -> dict[str, int]:
@@ -183,19 +196,26 @@ def _still_needed(state: State, replica: Replica, present: Iterable[str]) -> dic
     return needed
 
 
-def delete_keys(target: StoreSeam, gone: Iterable[str]) -> list[tuple[str, datetime | None]]:
-    """Delete key objects of a replica; give what its store keeps."""
-    left: list[tuple[str, datetime | None]] = []
-    for name in gone:
+def delete_keys(target: StoreSeam, old: Iterable[str], done: BuriedKeys) -> None:
+    """
+    Delete key objects of a replica; say what its store keeps.
+
+    Versions are in no listing, so no more of them are made than a record can name.
+    """
+    for name in old:
+        if len(done.left) >= MAX_LEFT:
+            done.left.append((name, None))
+            continue
         try:
             remains = target.delete(name)
         except StoreError as exc:
             get_logger().warning("a key object cannot be deleted yet", object=name, kind=exc.kind)
-            left.append((name, None))
+            done.left.append((name, None))
         else:
             if remains.versions:
-                left.append((name, remains.until))
-    return left
+                done.left.append((name, remains.until))
+            else:
+                done.gone.add(name)
 
 
 def _epoch_of_root(name: str) -> bytes | None:

@@ -117,20 +117,27 @@ def make_replica(
             provider says that it lies elsewhere than declared.
         AlreadyExistsError, StoreError: As :func:`find_replica`.
     """
-    place = find_replica(session, url, seam)
+    place, is_checked = find_replica(session, url, seam), False
     if place is None:
-        check_declared(url, seam.describe(), location, session.log.now())
+        _check_place(session, url, seam, location)
         place = _begin(session, url, seam) or find_replica(session, url, seam)
         if place is None:
             raise DamagedData(f"what was just there at {url} is gone", kind="replica")
+        is_checked = True
     known = session.log.state.replicas.get(place.store)
     said = None if known is None else where_of(session, known)
     if location is None and said is not None:
         location = said.location
     if said is None or (said.url, said.location) != (url, location):
+        if not is_checked:
+            _check_place(session, url, seam, location)
         make = partial(_known, session, actor, place.store, ReplicaBody(url=url, location=location))
         session.log.commit(Fresh(make))
     return place
+
+
+def _check_place(session: Session, url: str, seam: StoreSeam, location: str | None) -> None:
+    check_declared("replicate", url, seam.describe(), location, session.log.now())
 
 
 def _known(session: Session, actor: Actor, store: bytes, body: ReplicaBody, _state: State) -> Draft:
@@ -145,7 +152,7 @@ def _known(session: Session, actor: Actor, store: bytes, body: ReplicaBody, _sta
 def _begin(session: Session, url: str, seam: StoreSeam) -> ReplicaPlace | None:
     """Write the object ``vault`` of a new replica; None if somebody else was faster."""
     # A tombstone keeps old keys out only where a taken name is refused.
-    exclusive = session.header.single_writer or probe_exclusive_create(seam, rounds=1, contenders=8)
+    exclusive = session.header.single_writer or probe_exclusive_create(seam, rounds=1, contenders=4)
     if not exclusive:
         raise InputError(
             f"replicate refused: {url} does not keep to exclusive create, so a slow copy could "

@@ -80,7 +80,12 @@ def stores_of(
     given = session.replicas.get(url)
     if storage_options is None and given is not None:
         return given
-    return partial(open_store, url, storage_options)
+    return partial(
+        open_store,
+        url,
+        storage_options,
+        allow_insecure_loopback=session.allow_insecure_loopback,
+    )
 
 
 def run_declare_lost(session: Session, actor: Actor, replica: str, reason: str) -> None:

@@ -21,37 +21,44 @@ from ...errors import (
     DamagedData,
     InputError,
     NotFoundError,
-    StoreError,
 )
-from ...logs import get_logger
+from ...receipts import Receipt
 from ...show import text
 from ...terms import Action, Actor, Facts, Location, Problem, check_text
 from ..format import names
 from ..format import record as rec
 from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES, MAX_SUMMARY_BYTES
-from ..ledger.log import Draft
 from ..ledger.replicas import Replica
-from ..ledger.state import State, join_names, object_name, split_fronts
+from ..ledger.state import State, object_name
 from ..store.protocol import Store, StoredObject
 from ..store.registry import redact_url
 from ..store.seam import MAX_OBJECT_BYTES, StoreSeam
+from .complete import complete_erasures, is_done_at_replicas
+from .replica_content import (
+    condemned_content,
+    content_in,
+    keys_due,
+    live_content,
+    settled,
+    sweep_due,
+)
 from .replica_copy import Copied, Wanted, copy_all, copy_one
 from .replica_keys import BuriedKeys, delete_keys, renew_keys
+from .replica_note import Progress, note
 from .replica_place import ReplicaPlace, make_replica
 from .replica_records import NewRecords, fork_at, install, read_records
+from .replica_sweep import SweptThere, sweep_replica
 from .session import Session
+from .sweep import Swept
 
-__all__ = ["Replicated", "live_content", "note", "run_replicate"]
+__all__ = ["Replicated", "run_replicate"]
 
 MAX_FOLDS: Final = 16
 FEW: Final = 4
 """So many records are looked at one by one before anything is listed."""
-MAX_KEPT: Final = 1024
 KEEP_SUMMARIES: Final = 2
 MAX_LOCATION_CHARS: Final = 4096
-_NOTES: Final = ("replica", "replicated", "summary")
-_LETTERS: Final = (b"p", b"i", b"l")
-_CONTENT: Final = ((b"p", names.PACKS), (b"i", names.INDEX), (b"l", names.LISTS))
+_NOTES: Final = ("replica", "replicated", "summary", "receipt")
 
 
 @define
@@ -76,6 +83,8 @@ class Replicated:
     """Objects that the store refused to delete."""
     keys_left: list[tuple[str, datetime | None]] = field(factory=list)
     """Old key objects that the store keeps, and until when if it says so."""
+    receipts: list[Receipt] = field(factory=list)
+    """Of erasures that are complete since now: nothing with their bytes is left on any store."""
     problems: list[Problem] = field(factory=list)
 
     @property
@@ -92,6 +101,8 @@ class Replicated:
             parts.append(f"{self.swept:,} objects deleted, {self.freed_bytes / 1e6:,.1f} MB freed")
         if self.kept or self.keys_left:
             parts.append(f"{self.kept + len(self.keys_left):,} could not be deleted yet")
+        if self.receipts:
+            parts.append(f"{text.count(len(self.receipts), 'erasure')} completed")
         if self.problems:
             parts.append(text.count(len(self.problems), "problem"))
         state = f"{self.behind:,} records behind" if self.behind else "up to date"
@@ -163,7 +174,9 @@ class _Job:
     copied: Copied = field(factory=Copied)
     keys: BuriedKeys = field(init=False)
     before: Replica = field(init=False)
-    """The replica as the ledger had it at the beginning."""
+    """The replica as the ledger had it at the beginning; of size 0 where that is not true."""
+    there: dict[bytes, int] = field(factory=dict)
+    """Content that stood there before anything was copied: short name -> length."""
 
     @property
     def replica(self) -> Replica:
@@ -179,8 +192,9 @@ class _Job:
         if self._is_up_to_date():
             result.size = session.log.state.size
             return
+        began_at = session.log.now()
         present = {index for index in map(_index, self.target.list(names.LEDGER)) if index >= 0}
-        before = self.before = self.replica
+        before = known = self.before = self.replica
         if sum(index < before.size for index in present) < before.size:
             # Somebody has put an old copy of it back, say: nothing is taken for granted.
             before = self.before = evolve(before, size=0, peaks=())
@@ -190,12 +204,19 @@ class _Job:
         result.records = install(session, new, self.target, present)
         result.size = state.size
         self._drop_shards(state)
-        swept, kept = self._sweep(state, before.size)
+        swept = sweep_replica(session, state, known, self.target, self.there)
+        result.swept, result.freed_bytes = swept.objects, swept.freed_bytes
+        result.kept = len(swept.kept)
         self._copy_summary(state)
         if session.log.state.epoch != self.keys.state.epoch:
             # Whoever erased meanwhile may have buried keys before they were put.
             self._renew_keys()
-        if self._note(state, before, new, swept, kept):
+        # What was condemned when this run began is gone for good if it had settled by then.
+        upto = settled(state, known.size, began_at) if swept.is_whole else 0
+        if self._is_news(state, known, new, swept, upto):
+            self._note(state, upto, swept)
+            if is_done_at_replicas(session):
+                result.receipts, _ = complete_erasures(session, self.actor, Swept())
             self._install_notes()
         result.behind = session.log.state.size - result.size
         result.problems += self.copied.problems
@@ -208,10 +229,9 @@ class _Job:
         """Tell by a few requests whether the replica has everything, as far as the ledger says."""
         session, state, replica = self.session, self.session.log.state, self.replica
         missing = range(replica.size, state.size)
-        if not replica.size or len(missing) > FEW or _keys_due(state, replica):
+        if not replica.size or len(missing) > FEW or keys_due(state, replica):
             return False
-        limit = _sweepable(state, replica.size)
-        if any(i < limit and replica.lacks(i, name) for name, (i, _) in _content(state)):
+        if sweep_due(state, replica):
             return False
         for index in reversed(missing):
             try:
@@ -226,30 +246,33 @@ class _Job:
 
     def _renew_keys(self) -> None:
         self.keys = keys = renew_keys(self.session, self.before, self.target)
+        self._remember_left()
         self.result.objects += keys.copied.objects
         self.result.bytes += keys.copied.bytes
         self.result.keys_left = keys.left
+
+    def _remember_left(self) -> None:
+        """Keep in mind what was left of old keys: no listing shows it to the next look at them."""
+        left = self.before.left.union(name for name, _ in self.keys.left)
+        self.before = evolve(self.before, left=left)
 
     def _drop_shards(self, state: State) -> None:
         """Delete the shards that readers needed until the records came that were put just now."""
         keys = self.keys
         gone = [name for name, index in keys.needed.items() if index < state.size]
         if gone:
-            keys.left += delete_keys(self.target, gone)
+            delete_keys(self.target, gone, keys)
+            self._remember_left()
             rest = [index for index in keys.needed.values() if index >= state.size]
-            keys.upto = 0 if keys.left else min(rest, default=keys.state.size)
+            keys.upto = min(rest, default=keys.state.size)
 
     # ---- what is live
 
     def _copy(self) -> State:
         """Copy what is live at the head, folding on until all of it was found; give that state."""
         session, copied = self.session, self.copied
-        there: dict[bytes, int] = {}
-        for letter, prefix in _CONTENT:
-            there |= _listed(self.target, letter, prefix)
-        sizes: dict[bytes, int] = {}
-        for letter, prefix in _CONTENT if there else ():
-            sizes |= _listed(session.store, letter, prefix)
+        self.there = there = content_in(self.target)
+        sizes = content_in(session.store) if there else {}
         done = {short for short, size in there.items() if size == sizes.get(short, size)}
         for _ in range(MAX_FOLDS):
             state = session.log.state
@@ -258,10 +281,9 @@ class _Job:
                 state = self.keys.state
             live = live_content(session, state)
             missing = copy_all(
+                session,
                 self._wanted(live - done, there),
-                session.store,
                 self.target,
-                session.executor,
                 largest=session.header.pack_size,
                 done=copied,
             )
@@ -286,36 +308,6 @@ class _Job:
                 short=short,
             )
 
-    # ---- what is not
-
-    def _sweep(self, state: State, size: int) -> tuple[int, list[bytes]]:
-        """
-        Delete what is past the grace of what records condemned that an earlier run has put.
-
-        Returns:
-            Below which record everything condemned is gone, but for the names besides.
-        """
-        result, limit = self.result, _sweepable(state, size)
-        due = {short for short, (index, _) in _content(state) if index < limit}
-        kept: list[bytes] = []
-        for letter, prefix in _CONTENT if due else ():
-            for short, length in _listed(self.target, letter, prefix).items():
-                if short not in due:
-                    continue
-                try:
-                    remains = self.target.delete(object_name(short))
-                except StoreError as exc:
-                    name = object_name(short)
-                    get_logger().warning("not deleted yet", object=name, kind=exc.kind)
-                    kept.append(short)
-                    continue
-                if remains.versions:
-                    kept.append(short)
-                result.swept += 1
-                result.freed_bytes += length
-        result.kept = len(kept)
-        return (limit, sorted(kept)) if len(kept) <= MAX_KEPT else (0, [])
-
     def _copy_summary(self, state: State) -> None:
         """Put the newest summary there, so that the replica opens quickly; it is a cache."""
         if not state.last_summary:
@@ -330,32 +322,33 @@ class _Job:
             digest = bytes.fromhex(entry.key.removeprefix(wanted))
             with contextlib.suppress(NotFoundError, DamagedData, AlreadyExistsError):
                 one = Wanted(entry.key, digest, MAX_SUMMARY_BYTES)
-                copy_one(one, self.session.store, self.target)
+                copy_one(self.session, one, self.target)
         for name in there[: 1 - KEEP_SUMMARIES]:
             self.target.delete(name)
 
     # ---- saying so
 
-    def _note(
-        self, state: State, before: Replica, new: NewRecords, swept: int, kept: list[bytes]
+    def _is_news(
+        self, state: State, known: Replica, new: NewRecords, swept: SweptThere, upto: int
     ) -> bool:
-        """Let the ledger say how far the replica has come; False where that is no news."""
-        news = new.noteworthy or len(new.hashes) > FEW or not before.size
-        news |= _keys_due(state, before) or frozenset(kept) != before.kept or self.result.swept > 0
-        news |= any(i < swept and before.lacks(i, name) for name, (i, _) in _content(state))
-        if not news:
-            return False
-        whole = not self.copied.problems
-        facts = rec.Replicated(
-            self.place.store,
-            state.size if whole else before.size,
-            list(state.tree.peaks) if whole else list(before.peaks),
-            self.keys.upto,
-            swept,
-            join_names(kept),
+        """Tell whether the ledger has to be told how far the replica has come."""
+        return (
+            new.noteworthy
+            or len(new.hashes) > FEW
+            or not self.before.size
+            or keys_due(state, known)
+            or bool(self.keys.left)
+            or swept.kept != known.kept
+            or swept.objects > 0
+            or any(i < upto and known.may_hold(i, name) for name, i in condemned_content(state))
         )
-        note(self.session, self.actor, facts)
-        return True
+
+    def _note(self, state: State, upto: int, swept: SweptThere) -> None:
+        # With a problem, not all that is live is there.
+        reached = self.before if self.copied.problems else state
+        peaks = self.before.peaks if self.copied.problems else state.tree.peaks
+        done = Progress(reached.size, peaks, upto, swept.kept, swept.gone)
+        note(self.session, self.actor, self.place.store, self.keys, done)
 
     def _install_notes(self) -> None:
         """Put what was recorded of this run there too, if nothing else came in between."""
@@ -368,67 +361,6 @@ class _Job:
             for index, data in reversed(records):
                 self.target.put(names.record_name(index), data)
             self.result.size = state.size
-
-
-def note(session: Session, actor: Actor, facts: rec.Replicated) -> None:
-    """Record how far a replica has come."""
-    audit = session.audit(actor, Action.REPLICATE)
-    session.log.commit_draft(Draft("replicated", facts, [audit]))
-
-
-def live_content(session: Session, state: State) -> set[bytes]:
-    """
-    Give the short names of all packs, index objects and lists that a reader of *state* can need.
-
-    Raises:
-        DamagedData: A record or a list that tells of them is missing or altered.
-
-    Cost: one GET for each record that added a live segment, and the lists that it names.
-    Memory: about 100 bytes a name.
-    """
-    found = {segment.name for segment in state.segments}
-    found |= {b"l" + digest for digest in state.lists}
-    leaves = {segment.added: segment.leaf for segment in state.segments}
-    for index in sorted(leaves):
-        record = rec.parse_record(session.log.record(index), index)
-        if names.content_hash(record.leaf) != leaves[index]:
-            raise DamagedData(f"ledger record {index} was altered", kind="altered_ledger")
-        facts = record.facts()
-        fronts = facts.packs or (
-            session.log.fetch_list(facts.packs_list) if facts.packs_list else b""
-        )
-        found.update(front.name for front in split_fronts(fronts))
-    return found - state.condemned.keys()
-
-
-def _sweepable(state: State, size: int) -> int:
-    """
-    Say below which record what is condemned may go from a replica.
-
-    Records that an earlier run has put, so that readers have had that long to fold
-    them; of those the ones that the primary was swept by: liveness was counted anew then.
-    """
-    upto, _ = state.swept.get(state.vault_id, (-1, frozenset()))
-    return min(size, upto + 1)
-
-
-def _content(state: State) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    return (item for item in state.condemned.items() if item[0][:1] in _LETTERS)
-
-
-def _keys_due(state: State, replica: Replica) -> bool:
-    condemned = state.condemned.items()
-    return any(name[:1] not in _LETTERS and i >= replica.keys for name, (i, _) in condemned)
-
-
-def _listed(seam: StoreSeam, letter: bytes, prefix: str) -> dict[bytes, int]:
-    found = {}
-    for entry in seam.list(prefix):
-        text_ = entry.key.rsplit("/", 1)[-1]
-        if len(text_) == 64:
-            with contextlib.suppress(ValueError):
-                found[letter + bytes.fromhex(text_)] = entry.size_bytes
-    return found
 
 
 def _index(entry: StoredObject) -> int:

@@ -73,6 +73,8 @@ class Session:
     """Id of the slot that it has."""
     replicas: Mapping[str, Callable[[], Store]] = field(factory=dict)
     """By URL: how to open the stores of the replicas that were given to ``open``."""
+    allow_insecure_loopback: bool = False
+    """Whether stores on this very machine may be reached unprotected, those of replicas too."""
     opened_marks: object = None
     """What :func:`.standing.standing` keeps, and nobody else looks at."""
     _expected: dict[bytes, Unlocked] = field(factory=dict)

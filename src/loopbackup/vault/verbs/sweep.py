@@ -17,7 +17,7 @@ from ..ledger.log import Draft
 from ..ledger.state import State, join_names, object_name
 from .session import Session
 
-__all__ = ["Swept", "ahead", "sweep"]
+__all__ = ["Swept", "ahead", "older_than", "sweep"]
 
 _Short: TypeAlias = bytes
 MAX_KEPT: Final = 1024
@@ -59,7 +59,8 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
     }
     result = Swept()
     before = state.swept.get(session.header.vault_id, (-1, frozenset()))
-    for short, name in _named(due, sizes, before[1]):
+    unsaid = {short for short in due if state.condemned[short][0] > before[0]}
+    for short, name in _named(due, sizes, unsaid | before[1]):
         try:
             remains = session.store.delete(name)
         except StoreError as exc:
@@ -79,15 +80,16 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
 
 
 def _named(
-    due: list[bytes], sizes: dict[str, int], kept: Collection[bytes]
+    due: list[bytes], sizes: dict[str, int], unsaid: Collection[bytes]
 ) -> Iterator[tuple[bytes, str]]:
     """Give the objects that stand in the store, each with the short name that condemns it."""
     for short in due:
         name = object_name(short)
         if short[:1] == b"k":
             yield from ((short, key) for key in sorted(sizes) if key.startswith(name))
-        elif name in sizes or short in kept:
-            # Of what is not listed any more the store may keep versions.
+        elif name in sizes or short in unsaid:
+            # Of what is not listed any more the store may keep versions: a sweep that was
+            # killed has deleted it, say.
             yield short, name
 
 
@@ -116,13 +118,19 @@ def ahead(session: Session) -> list[Problem]:
 
 def _due(session: Session, state: State, counted: int) -> tuple[int, list[bytes]]:
     """Give the last record whose condemned names are all past the grace, and the names."""
-    now_us = int(session.log.now().timestamp() * 1_000_000)
-    limit_us = now_us - session.header.grace_s * 1_000_000
-    upto, later_us = counted - 1, now_us
+    upto = older_than(state, session.log.now(), session.header.grace_s, counted) - 1
+    return upto, [name for name, (index, _) in state.condemned.items() if index <= upto]
+
+
+def older_than(state: State, now: datetime, age_s: int, size: int) -> int:
+    """Give the number, *size* at most, below which no record condemned anything in *age_s*."""
+    now_us = int(now.timestamp() * 1_000_000)
+    limit_us = now_us - age_s * 1_000_000
+    later_us = now_us
     for index, at_us in sorted(set(state.condemned.values()), reverse=True):
         # A clock that was ahead says nothing, and must not hold up all that comes after:
         # the record is as old at least as the next one that condemned anything.
         later_us = at_us if at_us <= now_us else later_us
         if later_us > limit_us:
-            upto = min(upto, index - 1)
-    return upto, [name for name, (index, _) in state.condemned.items() if index <= upto]
+            size = min(size, index)
+    return size
