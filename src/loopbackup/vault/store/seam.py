@@ -215,7 +215,9 @@ class StoreSeam:
         self, keys: Iterable[str], executor: Executor, *, max_bytes: int, ahead: int = 32
     ) -> Iterator[bytes]:
         """
-        Yield the whole objects that *keys* name, in order, fetched ahead by *executor*.
+        Yield the whole objects that *keys* name, in order, fetched ahead.
+
+        By *executor*, or, of a distant store, by :attr:`threads`.
 
         *keys* is read as needed. Asked for and not yet yielded are at most
         *ahead* objects. The first error is raised in its place in the order and
@@ -224,12 +226,13 @@ class StoreSeam:
         Raises:
             NotFoundError, DamagedData, StoreError: As :meth:`get_whole`.
         """
+        threads = self.threads if self.is_distant else executor
         pending: deque[Future[bytes]] = deque()
         try:
             for key in keys:
                 if len(pending) >= ahead:
                     yield pending.popleft().result()
-                pending.append(executor.submit(self.get_whole, key, max_bytes))
+                pending.append(threads.submit(self.get_whole, key, max_bytes))
             while pending:
                 yield pending.popleft().result()
         finally:

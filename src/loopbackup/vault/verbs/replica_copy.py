@@ -97,6 +97,8 @@ def copy_all(
 
     Memory: 128 MiB of packs, and the largest index object.
     """
+    distant = (seam for seam in (target, session.store) if seam.is_distant)
+    executor = next((seam.threads for seam in distant), session.executor)
     window = max(1, min(MAX_IN_FLIGHT, IN_FLIGHT_BYTES // largest))
     pending: deque[tuple[Wanted, Future[int]]] = deque()
     missing: list[Wanted] = []
@@ -105,7 +107,7 @@ def copy_all(
         for wanted in many:
             if len(pending) >= window:
                 missing += _settle(*pending.popleft(), done)
-            pending.append((wanted, session.executor.submit(copy_one, session, wanted, target)))
+            pending.append((wanted, executor.submit(copy_one, session, wanted, target)))
         while pending:
             missing += _settle(*pending.popleft(), done)
     finally:
