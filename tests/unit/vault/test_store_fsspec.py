@@ -387,3 +387,22 @@ def test_a_vault_lives_on_an_sftp_server(sftp: SftpServer) -> None:
     assert found == b"Dear Acme AB" * 2
     assert (info.store.tls, str(info.location)) == (True, "eu-north-1, as declared")
     assert info.url == url.replace(f"{url.partition('@')[0][7:]}@", "")
+
+
+def test_what_a_provider_may_keep_counts_as_kept(acmefs: None) -> None:
+    """An erasure says so, and is finished once its host has said that nothing is kept."""
+    who, url = ("acme", "user-42"), "acmefs://place/kept"
+    given: dict[str, Any] = {"location": "cellar of Acme AB", "single_writer": True}
+    key = lb.Passphrase("correct horse battery staple")
+    fs = NetworkFileSystem(skip_instance_cache=True, use_listings_cache=False)
+    options: dict[str, Any] = {"fs": fs}
+    with lb.Vault.create(url, key, storage_options=options, state_dir=None, **given) as vault:
+        vault.backup([lb.Item("cv", data=b"x" * 999, subject=who)], name="n")
+        with pytest.raises(lb.ErasureIncomplete) as caught:
+            vault.erase_subjects([who], reason="request 118")
+    options["keeps_deleted"] = False
+    with lb.Vault.open(url, key, storage_options=options, state_dir=None) as vault:
+        receipt = vault.erase_subjects([who], reason="request 118")
+
+    assert caught.value.receipt.level == "E0"
+    assert receipt.level == "E1"

@@ -42,9 +42,11 @@ _UNSEEN: Final = (
     "checked: make sure of both"
 )
 _UNTOLD: Final = (
-    "whether the provider keeps older versions or deleted bytes is not asked: look there before "
-    "you say that something is gone"
+    "whether the provider keeps older versions or deleted bytes is not asked, so nothing counts as "
+    "gone: switch both off there, and say so by storage_options={'keeps_deleted': False}"
 )
+_FORGETFUL: Final = ("file", "local", "memory", "sftp")
+"""What is deleted there is gone."""
 _PARTS: Final = (
     "a write that is cut off may leave a part of an object, and two writers may undo each other's: "
     "a driver of its own would be safer"
@@ -73,6 +75,8 @@ class FsspecStore:
         fs: An open file system to use instead of opening one. It stays the caller's,
             and such a store cannot be pickled.
         allow_insecure_loopback: Let unprotected connections go to this machine.
+        keeps_deleted: Whether a provider may keep versions or deleted bytes, which
+            nobody can ask here; disks, memory and SFTP do not. False is your word for it.
         storage_options: Of the file system; for SFTP also ``host_key``.
 
     Raises:
@@ -88,13 +92,14 @@ class FsspecStore:
         *,
         fs: Any = None,
         allow_insecure_loopback: bool = False,
+        keeps_deleted: bool = True,
         **storage_options: Any,
     ) -> None:
         self._parts = check_url(url)
         if fs is None:
             refuse_unprotected(self._parts, storage_options, loopback=allow_insecure_loopback)
         self._url, self._given, self._options = url, fs, storage_options
-        self._loopback = allow_insecure_loopback
+        self._loopback, self._keeps = allow_insecure_loopback, keeps_deleted
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
         self._swept = False
@@ -111,7 +116,8 @@ class FsspecStore:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._given is not None or self._parts.scheme == "memory":
             raise TypeError("this store stays in its process: give the other one a URL and options")
-        options = self._options | {"allow_insecure_loopback": self._loopback}
+        own = {"allow_insecure_loopback": self._loopback, "keeps_deleted": self._keeps}
+        options = self._options | own
         return functools.partial(FsspecStore, self._url, **options), ()
 
     def put(self, key: str, data: Data, *, if_absent: bool) -> None:
@@ -170,17 +176,22 @@ class FsspecStore:
             ]
 
     def delete(self, key: str) -> Remains:
-        """Delete an object; see :class:`Store`. What a provider keeps of it is not known."""
+        """
+        Delete an object; see :class:`Store`.
+
+        Where a provider may keep something of it, it counts as kept, for who knows how long.
+        """
         check_key(key)
 
-        def delete(there: _Connection) -> None:
+        def delete(there: _Connection) -> bool:
             path = f"{there.opened.root}/{key}"
             # On a file system with folders such a call might take one with all that is in it.
             if there.way.flat or there.opened.fs.info(path)["type"] == "file":
                 there.opened.fs.rm_file(path)
+            return self._keeps and there.opened.protocol not in _FORGETFUL
 
         with suppress(FileNotFoundError, NotADirectoryError):
-            self._run(delete)
+            return Remains(versions=int(self._run(delete)))
         return Remains()
 
     def describe(self) -> StoreInfo:
@@ -188,7 +199,7 @@ class FsspecStore:
         there = self._connected()
         protection = there.opened.protection
         findings = [_UNSEEN] if protection == "unknown" else []
-        if there.opened.protocol not in ("file", "local", "memory", "sftp"):
+        if self._keeps and there.opened.protocol not in _FORGETFUL:
             findings.append(_UNTOLD)
         if not there.way.whole:
             findings.append(_PARTS)
