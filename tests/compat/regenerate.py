@@ -10,12 +10,12 @@ Run it while format 1 is still being made. What a release wrote is never made an
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -361,7 +361,9 @@ def make(name: str, folder: Path) -> None:
 
 def main() -> None:
     """Make all of them."""
-    data = Path(sys.argv[1]) if sys.argv[1:] else DATA
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=DATA)
+    data = parser.parse_args().folder
     for name in VAULTS:
         if (data / name).exists():
             shutil.rmtree(data / name)
