@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.servers.processes import HONEST, REGION
 
 import loopbackup as lb
 from loopbackup.vault.store.protocol import Remains
+from loopbackup.vault.store.s3.bucket import ask_version_days
 
 PASSPHRASE = lb.Passphrase("correct horse battery staple")
 
@@ -187,3 +189,60 @@ def _md5(data: bytes) -> str:
     import hashlib
 
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def test_killed_delete_leaves_a_name_that_listings_show(versioned: Bucket) -> None:
+    """Older versions go first, and no marker is made: whoever comes later finds the object."""
+    store = versioned.store()
+    for data in (b"one", b"two", b"three"):
+        store.put("a", data, if_absent=False)
+    asked: list[tuple[str, str]] = []
+    call = store._client.call
+
+    def note(method: str, **given: Any) -> dict[str, Any]:
+        if method == "delete_object":
+            asked.append((method, given.get("VersionId", "")))
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+        return call(method, **given)
+
+    store._client.call = note  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        store.delete("a")
+    del store._client.call
+
+    assert all(version for _, version in asked)
+    assert [found.key for found in store.list("")] == ["a"]
+    assert store.get("a") == b"three"
+    assert store.delete("a") == Remains()
+    assert versioned.call("list_object_versions").get("Versions", []) == []
+
+
+def test_rule_that_may_not_apply_dates_nothing() -> None:
+    """By size, by number of versions, of another prefix: none of them says when something goes."""
+    expires = {"NoncurrentDays": 30}
+    for rules, days in [
+        ([rule("all", "", NoncurrentVersionExpiration=expires)], 32),
+        ([rule("prod", "prod/", NoncurrentVersionExpiration=expires)], 32),
+        ([rule("packs", "prod/packs/", NoncurrentVersionExpiration=expires)], None),
+        (
+            [
+                rule(
+                    "few", "", NoncurrentVersionExpiration={**expires, "NewerNoncurrentVersions": 5}
+                )
+            ],
+            None,
+        ),
+        (
+            [
+                {
+                    "Status": "Enabled",
+                    "Filter": {"And": {"Prefix": "", "ObjectSizeGreaterThan": 131_072}},
+                    "NoncurrentVersionExpiration": expires,
+                }
+            ],
+            None,
+        ),
+    ]:
+        client: Any = SimpleNamespace(call=lambda _m, rules=rules, **_: {"Rules": rules})
+        assert ask_version_days(client, "acme", "prod/keys/root") == days

@@ -406,3 +406,13 @@ def test_what_a_provider_may_keep_counts_as_kept(acmefs: None) -> None:
 
     assert caught.value.receipt.level == "E0"
     assert receipt.level == "E1"
+
+
+def test_what_was_deleted_before_may_still_be_kept(acmefs: None) -> None:
+    """A second delete of an object knows no more than the first one."""
+    fs = NetworkFileSystem(skip_instance_cache=True, use_listings_cache=False)
+    store = FsspecStore("acmefs://place/twice", fs=fs)
+    store.put("a", b"a", if_absent=False)
+
+    assert store.delete("a").versions == 1
+    assert store.delete("a").versions == 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Final
 
 from ...errors import DamagedData, LoopbackupError, NotFoundError
@@ -26,6 +28,9 @@ ALIGN: Final = 256 << 10
 RANGE_CACHE_BYTES: Final = 24 << 20
 EXPECTED_BYTES: Final = 64 << 20
 """What is fetched from a distant store before it is needed; kept beside the rest until then."""
+UNREAD_S: Final = 30.0
+"""What was expected so long ago and not read since may make room for other things."""
+NOTHING: Final = (0, 0.0)
 GAP_BYTES: Final = 1 << 20
 """What lies between two stretches asked for together; it takes less time than a request."""
 RANGE_BYTES: Final = 6 << 20
@@ -52,8 +57,10 @@ class ChunkReader:
         self._range_bytes = 0
         self._fetching: dict[tuple[bytes, int, int], threading.Event] = {}
         """What threads are at: (pack, start, end)."""
-        self._expected: dict[tuple[bytes, int], int] = {}
-        """Lengths of the ranges that were asked for ahead, and that nobody has needed yet."""
+        self._expected: dict[tuple[bytes, int], tuple[int, float]] = {}
+        """
+        The ranges that were asked for ahead and that nobody has needed yet: length, and when.
+        """
         self._expected_bytes = 0
         self._readers = 0
         self._plains: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
@@ -265,7 +272,7 @@ class ChunkReader:
         state = self._log.state
         for chunk_id in chunk_ids:
             place = self._index.find(domain, chunk_id, state)
-            if place is not None:
+            if place is not None and (place.blob.pack, place.blob.offset) not in self._plains:
                 blob = place.blob
                 found.setdefault(blob.pack, []).append((blob.offset, blob.offset + blob.length))
         for pack, stretches in found.items():
@@ -282,17 +289,42 @@ class ChunkReader:
     def _fetch_ahead(self, pack: bytes, first: int, end: int) -> None:
         with self._lock:
             size = end - first
-            is_there = self._start(pack, first, end) >= 0 or self._coming(pack, first, end)
-            if is_there or self._expected_bytes + size > EXPECTED_BYTES:
+            if self._start(pack, first, end) >= 0 or self._coming(pack, first, end):
+                return
+            self._drop_unread(EXPECTED_BYTES - size)
+            if self._expected_bytes + size > EXPECTED_BYTES:
                 return
             mine = self._fetching[pack, first, end] = threading.Event()
-            self._expected[pack, first] = size
+            self._expected[pack, first] = size, time.monotonic()
             self._expected_bytes += size
-        self._store.threads.submit(self._fetch_expected, pack, first, end, mine)
+        try:
+            future = self._store.threads.submit(self._get, pack, first, end, mine)
+        except RuntimeError:
+            # No thread can be started, or the interpreter ends: whoever reads it fetches it.
+            self._not_fetched(pack, first, end, mine)
+            return
 
-    def _fetch_expected(self, pack: bytes, first: int, end: int, mine: threading.Event) -> None:
-        with suppress(LoopbackupError):
-            self._get(pack, first, end, mine)
+        def settle(future: Future[bytes]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                self._not_fetched(pack, first, end, mine)
+
+        future.add_done_callback(settle)
+
+    def _drop_unread(self, left: int) -> None:
+        """Give up the oldest of what nobody has come for in a while, until *left* is expected."""
+        long_ago = time.monotonic() - UNREAD_S
+        for key, (size, at) in list(self._expected.items()):
+            if self._expected_bytes <= left or at > long_ago:
+                return
+            del self._expected[key]
+            self._expected_bytes -= size
+
+    def _not_fetched(self, pack: bytes, first: int, end: int, mine: threading.Event) -> None:
+        """Let nobody wait for what will not come; whoever reads it meets the reason."""
+        with self._lock:
+            self._fetching.pop((pack, first, end), None)
+            self._expected_bytes -= self._expected.pop((pack, first), NOTHING)[0]
+        mine.set()
 
     def _get(self, pack: bytes, first: int, end: int, mine: threading.Event) -> bytes:
         try:
@@ -301,7 +333,7 @@ class ChunkReader:
                 self._hold(pack, first, data)
         finally:
             with self._lock:
-                del self._fetching[pack, first, end]
+                self._fetching.pop((pack, first, end), None)
             mine.set()
         return data
 
@@ -337,7 +369,7 @@ class ChunkReader:
         if at < 0:
             return None
         self._ranges.move_to_end((pack, at))
-        self._expected_bytes -= self._expected.pop((pack, at), 0)
+        self._expected_bytes -= self._expected.pop((pack, at), NOTHING)[0]
         return at, self._ranges[pack, at]
 
     def _start(self, pack: bytes, first: int, end: int) -> int:

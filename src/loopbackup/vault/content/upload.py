@@ -3,7 +3,7 @@ One run's uploads: deduplicate, bundle, compress, encrypt, pack, put.
 
 The caller's thread hashes and bundles; workers compress and encrypt into the
 open pack; a full pack is put by a worker while the next one fills, or, into a
-distant store, up to three by threads of their own. Memory: two packs, or four;
+distant store, up to three by threads of their own. Memory: two packs, or five;
 a few chunks a worker; for each new chunk its row (54 bytes) and its id in a
 set (about 100).
 """

@@ -157,7 +157,8 @@ def create_record(store: StoreSeam, name: str, data: bytes) -> bool:
                         if store.get_whole(name, MAX_RECORD_BYTES) != data:
                             return False
                     except NotFoundError:
-                        told = True
+                        # What was cut off may still be on its way.
+                        told = not exc.transient
                         raise exc from None
                     _make_durable(store, name, data)
                 return True

@@ -79,8 +79,8 @@ class Follower:
         self.behind = 0
         """How many records of those that this host has seen a replica lacked when it was opened."""
         self._lacks_first = False
-        self._records = Records(store)
         self.lease = Lease(clock, self._lock, self.refresh)
+        self._records = Records(store, self.lease.now)
         self._take(self._genesis())
 
     @property
@@ -199,11 +199,12 @@ class Follower:
             self._apply(*found, listen)
             self._hold_against(heads)
             looked = self.lease.now()
-        self.lease.renew(looked)
+        # Of the end a listing tells as it was when it was asked for.
+        self.lease.renew(self._records.listed or looked)
         size = self._folded.size
         behind = [seen for seen in heads if seen > size]
         if behind and not self.is_replica:
-            if self._records.is_looking:
+            if self._records.listed is not None:
                 # A store may be late with what it lists.
                 self._records.stop()
                 self._fold(known, listen)

@@ -93,6 +93,8 @@ class Log(Loader):
         """
         with self._lock:
             size = self.state.size
+            if intent.commit_id in self.state.commits:
+                return None
             try:
                 verdict = intent.validate(self.state)
             except LoopbackupError:

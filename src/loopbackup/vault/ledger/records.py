@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
@@ -9,6 +10,7 @@ from ...errors import LoopbackupError, NotFoundError
 from ..format import names
 from ..format.bounds import MAX_RECORD_BYTES
 from ..store.seam import StoreSeam
+from .lease import Moment
 
 __all__ = ["Records"]
 
@@ -27,17 +29,15 @@ class Records:
     there are, so that a ledger of many records is read in few round trips.
     """
 
-    def __init__(self, store: StoreSeam) -> None:
+    def __init__(self, store: StoreSeam, now: Callable[[], Moment]) -> None:
         self._store = store
+        self._now = now
+        self.listed: Moment | None = None
+        """When the listing was asked for that says what there is; None: nothing is listed."""
         self._span = range(0)
         """Numbers of which the listing shows whether there is a record."""
         self._sizes: dict[int, int] = {}
         self._coming: dict[int, Future[bytes]] = {}
-
-    @property
-    def is_looking(self) -> bool:
-        """Whether a listing is believed."""
-        return bool(self._span)
 
     def look(self, index: int) -> None:
         """
@@ -48,13 +48,13 @@ class Records:
         self.stop()
         if not self._store.is_distant:
             return
-        first = index // SPAN * SPAN
+        listed, first = self._now(), index // SPAN * SPAN
         prefix = names.record_name(first)[: -len(str(SPAN - 1))]
         for entry in self._store.list(prefix):
             found = names.record_index(entry.key)
             if found is not None:
                 self._sizes[found] = entry.size_bytes
-        self._span = range(first, first + SPAN)
+        self._span, self.listed = range(first, first + SPAN), listed
         for coming in range(index, index + AHEAD):
             self._ask(coming)
 
@@ -62,7 +62,7 @@ class Records:
         """Believe no listing any more."""
         for future in self._coming.values():
             future.cancel()
-        self._span, self._sizes, self._coming = range(0), {}, {}
+        self._span, self._sizes, self._coming, self.listed = range(0), {}, {}, None
 
     def read(self, index: int) -> bytes | None:
         """Read a record; None when there is none."""

@@ -300,6 +300,7 @@ class StoreSeam:
         except StoreError as error:
             if not error.transient or self._attempts <= 1:
                 raise
+            may_have_landed = error.ambiguous
         # The second try follows at once: most first failures are connections
         # that the far side closed while idle. It also keeps the retry library
         # out of a start that needs none.
@@ -315,7 +316,12 @@ class StoreSeam:
             + tenacity.wait_random(0, self._wait_s),
             reraise=True,
         )
-        result: _T = retrying(_translated, verb, key, call)
+        try:
+            result: _T = retrying(_translated, verb, key, call)
+        except StoreError as error:
+            # A later refusal says nothing of an earlier try.
+            error.context["ambiguous"] = error.ambiguous or may_have_landed
+            raise
         return result
 
 

@@ -48,6 +48,7 @@ __all__ = ["RestoreJob", "Restored", "run_restore"]
 BATCH_BYTES: Final = 2 << 20
 BATCH_ENTRIES: Final = 256
 MAX_BATCHES: Final = 4
+ENTRY_BYTES: Final = 1024
 EXPECT_BYTES: Final = 8 << 20
 """Batches of so much content together are asked for at once, in few requests."""
 _HARMLESS: Final = ("owner", "mode", "xattrs", "times", "links", "special", "metadata")
@@ -189,11 +190,14 @@ class _Batch:
 
     files: list[tuple[Domain, Node]] = field(factory=list)
     size_bytes: int = 0
+    weight: int = 0
+    """What counts of it while it waits: empty files take room, too."""
 
     def add(self, domain: Domain, node: Node) -> None:
         """Add a file."""
         self.files.append((domain, node))
         self.size_bytes += data_size(node)
+        self.weight += data_size(node) + ENTRY_BYTES
 
     @property
     def is_full(self) -> bool:
@@ -375,9 +379,9 @@ class _Run:
             self._start(target, batch)
             return
         self._unasked.append(batch)
-        if sum(one.size_bytes for one in self._unasked) >= EXPECT_BYTES:
+        if sum(one.weight for one in self._unasked) >= EXPECT_BYTES:
             self._expect()
-        while sum(one.size_bytes for one in self._coming) > window:
+        while sum(one.weight for one in self._coming) > window:
             self._start(target, self._coming.popleft())
 
     def _expect(self) -> None:

@@ -246,6 +246,8 @@ class Session:
     def executor(self) -> Executor:
         """Worker threads of this vault, made when first needed."""
         with self._lock:
+            if self._closed:
+                raise InputError("this vault is closed; open it again")
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(
                     max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="loopbackup"
@@ -256,6 +258,8 @@ class Session:
     def fetchers(self) -> Executor:
         """Threads that read chunks ahead for those that wait for them; never wait themselves."""
         with self._lock:
+            if self._closed:
+                raise InputError("this vault is closed; open it again")
             if self._fetchers is None:
                 self._fetchers = ThreadPoolExecutor(
                     max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="loopbackup-fetch"

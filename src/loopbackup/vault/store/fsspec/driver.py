@@ -183,23 +183,26 @@ class FsspecStore:
         """
         check_key(key)
 
-        def delete(there: _Connection) -> bool:
+        def delete(there: _Connection) -> None:
             path = f"{there.opened.root}/{key}"
             # On a file system with folders such a call might take one with all that is in it.
             if there.way.flat or there.opened.fs.info(path)["type"] == "file":
                 there.opened.fs.rm_file(path)
-            return self._keeps and there.opened.protocol not in _FORGETFUL
 
         with suppress(FileNotFoundError, NotADirectoryError):
-            return Remains(versions=int(self._run(delete)))
-        return Remains()
+            self._run(delete)
+        # Also of what is gone already: an earlier call may have left something.
+        return Remains(versions=int(self._may_keep(self._connected())))
+
+    def _may_keep(self, there: _Connection) -> bool:
+        return self._keeps and there.opened.protocol not in _FORGETFUL
 
     def describe(self) -> StoreInfo:
         """Say what this file system can do, and what of it is not known; see :class:`Store`."""
         there = self._connected()
         protection = there.opened.protection
         findings = [_UNSEEN] if protection == "unknown" else []
-        if self._keeps and there.opened.protocol not in _FORGETFUL:
+        if self._may_keep(there):
             findings.append(_UNTOLD)
         if not there.way.whole:
             findings.append(_PARTS)
@@ -257,8 +260,9 @@ class FsspecStore:
             return act()
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  # of whatever library
             stands = alive if isinstance(alive, bool) else alive()
-            # Not chained: a library's text may hold a URL, and a URL a password.
-            raise translate(exc, alive=stands) from None
+            failed = translate(exc, alive=stands)
+        # Raised outside of "except": a library's text may hold a URL, and a URL a password.
+        raise failed
 
     def _is_folder(self, key: str, error: OSError) -> bool:
         if isinstance(error, FileNotFoundError | PermissionError | ConnectionError | TimeoutError):

@@ -10,8 +10,9 @@ from attrs import frozen
 
 from .client import Client
 
-__all__ = ["Bucket", "ask_bucket", "ask_lock", "ask_version_days"]
+__all__ = ["Bucket", "ask_bucket", "ask_lock", "ask_version_days", "ask_versioned"]
 
+_LATE_DAYS: Final = 2
 _UNKNOWN: Final = (errno.EACCES, errno.EOPNOTSUPP)
 _ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -27,7 +28,6 @@ class Bucket:
         lock_mode: Of the default retention: ``"GOVERNANCE"``, ``"COMPLIANCE"``,
             or ``"enabled"`` where objects can be locked and are not by default.
         lock_days: Of the default retention.
-        version_days: How long versions that are no longer current are kept.
         findings: Sentences for people: what follows, what to mend.
     """
 
@@ -35,7 +35,6 @@ class Bucket:
     versioning: str | None
     lock_mode: str | None
     lock_days: int | None
-    version_days: int | None
     findings: tuple[str, ...]
 
     @property
@@ -59,11 +58,10 @@ def ask_bucket(client: Client, bucket: str, prefix: str) -> Bucket:
     """
     region = client.region(bucket)
     versions = _ask(client, "get_bucket_versioning", bucket)
-    mode, days = ask_lock(client, bucket)
+    mode, days = ask_lock(client, bucket) or (None, None)
     rules = _rules(client, bucket, prefix)
     replication = _ask(client, "get_bucket_replication", bucket)
     versioning = None if versions is None else str(versions.get("Status") or "Off").lower()
-    version_days = min(_version_days(rules), default=None)
     findings = [*_of_rules(rules), *_of_replication(replication or {}, prefix)]
     if mode not in (None, "enabled"):
         findings.append(
@@ -74,27 +72,51 @@ def ask_bucket(client: Client, bucket: str, prefix: str) -> Bucket:
         findings.append(
             "the bucket keeps versions: a delete removes every version that the account may delete"
         )
-    return Bucket(region, versioning, mode, days, version_days, tuple(findings))
+    return Bucket(region, versioning, mode, days, tuple(findings))
 
 
-def ask_lock(client: Client, bucket: str) -> tuple[str | None, int | None]:
+def ask_lock(client: Client, bucket: str) -> tuple[str | None, int | None] | None:
     """
     Ask for the default retention of new objects; its mode and days as in :class:`Bucket`.
 
-    Raises:
-        OSError: The store failed.
-    """
-    return _lock(_ask(client, "get_object_lock_configuration", bucket) or {})
-
-
-def ask_version_days(client: Client, bucket: str, prefix: str) -> int | None:
-    """
-    Ask how many days the bucket keeps versions that are not current; None for ever or unknown.
+    None where nobody here may ask, or the server does not know the question.
 
     Raises:
         OSError: The store failed.
     """
-    return min(_version_days(_rules(client, bucket, prefix)), default=None)
+    reply = _ask(client, "get_object_lock_configuration", bucket)
+    return None if reply is None else _lock(reply)
+
+
+def ask_versioned(client: Client, bucket: str) -> bool | None:
+    """
+    Ask whether the bucket keeps versions, or has kept some; None where that is not told.
+
+    Raises:
+        OSError: The store failed.
+    """
+    reply = _ask(client, "get_bucket_versioning", bucket)
+    return None if reply is None else bool(reply.get("Status"))
+
+
+def ask_version_days(client: Client, bucket: str, name: str) -> int | None:
+    """
+    Ask after how many days the bucket has removed versions of an object that are not current.
+
+    None for ever, or unknown. Rules are run once a day, at midnight, and late.
+
+    Raises:
+        OSError: The store failed.
+    """
+    lifecycle = _ask(client, "get_bucket_lifecycle_configuration", bucket) or {}
+    days = [
+        int(expires["NoncurrentDays"])
+        for rule in lifecycle.get("Rules", ())
+        if _covers(rule, name)
+        for expires in [rule.get("NoncurrentVersionExpiration") or {}]
+        if expires.get("NoncurrentDays") and not expires.get("NewerNoncurrentVersions")
+    ]
+    return min(days) + _LATE_DAYS if days else None
 
 
 def _rules(client: Client, bucket: str, prefix: str) -> list[Mapping[str, Any]]:
@@ -140,11 +162,15 @@ def _applies(rule: Mapping[str, Any], prefix: str) -> bool:
     return not tagged and (prefix.startswith(begins) or str(begins).startswith(prefix))
 
 
-def _version_days(rules: list[Mapping[str, Any]]) -> Iterator[int]:
-    for rule in rules:
-        days = (rule.get("NoncurrentVersionExpiration") or {}).get("NoncurrentDays")
-        if days:
-            yield int(days)
+def _covers(rule: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a lifecycle rule surely touches an object, whatever its size."""
+    filtered = rule.get("Filter") or {}
+    both = filtered.get("And") or {}
+    sizes = ("ObjectSizeGreaterThan", "ObjectSizeLessThan")
+    if any(where.get(size) is not None for where in (filtered, both) for size in sizes):
+        return False
+    begins = rule.get("Prefix") or filtered.get("Prefix") or both.get("Prefix") or ""
+    return _applies(rule, name) and name.startswith(str(begins))
 
 
 def _of_rules(rules: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -78,30 +78,42 @@ class Client:
         self._client: Any = None
         self._pid = 0
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def call(
+        self,
+        method: str,
+        *,
+        body_bytes: int | None = None,
+        skipped_bytes: int = 0,
+        **parameters: Any,
+    ) -> dict[str, Any]:
         """
         Call *method* of the API and give its reply, with its body as ``bytes``.
 
         Args:
             method: As botocore names it: ``get_object``.
             parameters: As botocore names them; a body may be any buffer.
+            body_bytes: How much of a partial body is wanted; no more is read.
+            skipped_bytes: How much more of it if the server sends the whole object.
 
         Raises:
             OSError, ValueError: As the contract of stores says.
             InsecureTransport: The connection would not be protected.
         """
         client = self._connected()
-        kept = self._kept(client, method)
+        given = {**self._kept(client, method), **parameters}
         try:
-            reply: dict[str, Any] = getattr(client, method)(**kept, **parameters)
+            reply: dict[str, Any] = getattr(client, method)(**given)
             if "Body" in reply:
-                with closing(reply["Body"]) as body:
-                    reply["Body"] = body.read()
+                is_part = reply["ResponseMetadata"].get("HTTPStatusCode") == 206
+                more = 0 if is_part else skipped_bytes
+                reply["Body"] = _read(reply, None if body_bytes is None else body_bytes + more)
         except LoopbackupError:
             raise
         except Exception as exc:  # noqa: BLE001  # of whatever library
-            raise self._translated(exc) from None
-        return reply
+            failed = self._translated(exc)
+        else:
+            return reply
+        raise failed
 
     def region(self, bucket: str) -> str | None:
         """
@@ -114,16 +126,20 @@ class Client:
         """
         client = self._connected()
         try:
-            found = client.head_bucket(Bucket=bucket).get("BucketRegion")
+            reply = client.head_bucket(Bucket=bucket, **self._kept(client, "head_bucket"))
+            found = reply.get("BucketRegion")
         except LoopbackupError:
             raise
         except Exception as exc:  # noqa: BLE001  # of whatever library
             found = _region_told(exc)
-            if found is None and status_of(exc) == 404:
+            failed = None if found else self._translated(exc)
+            if status_of(exc) == 404:
                 # A HEAD has no body that would say what is missing.
-                raise OSError(errno.ENODEV, "NoSuchBucket") from None
-            if found is None:
-                raise self._translated(exc) from None
+                failed = OSError(errno.ENODEV, "NoSuchBucket")
+        else:
+            failed = None
+        if failed is not None:
+            raise failed
         return found if self.is_aws() else None
 
     def transport(self) -> Transport:
@@ -158,11 +174,14 @@ class Client:
             ) from exc
         from .session import LoopbackSession, ProtectedSession
 
+        failed = None
         try:
             session = botocore.session.Session(profile=self._options.get("profile"))
             client = session.create_client("s3", **self._arguments())
         except Exception as exc:  # noqa: BLE001  # of whatever library
-            raise self._translated(exc) from None
+            failed = self._translated(exc)
+        if failed is not None:
+            raise failed
         kind = LoopbackSession if self._loopback else ProtectedSession
         found = client._endpoint.http_session
         client._endpoint.http_session = protected = kind.like(found)
@@ -215,10 +234,21 @@ class Client:
         return {name: value for name, value in wanted.items() if name in known}
 
     def _translated(self, error: Exception) -> BaseException:
-        # Not to be chained: what botocore keeps of a request shows an access key.
+        # Raised outside of "except", so that not even ``__context__`` leads to what botocore keeps
+        # of a request: an access key, a token.
         endpoint = self._options.get("endpoint_url")
         host = urlsplit(endpoint).hostname if isinstance(endpoint, str) else None
         return translate(error, host or "S3")
+
+
+def _read(reply: Mapping[str, Any], limit: int | None) -> bytes:
+    """Read a body, or the first *limit* bytes of it."""
+    with closing(reply["Body"]) as body:
+        data: bytes = body.read(limit)
+    told = reply.get("ContentLength")
+    if limit is not None and isinstance(told, int) and len(data) < min(limit, told):
+        raise ConnectionError("the reply was cut short")
+    return data
 
 
 def _is_aws(client: Any) -> bool:

@@ -23,7 +23,7 @@ from ..protocol import (
     check_range,
     is_key,
 )
-from .bucket import ask_bucket, ask_lock, ask_version_days
+from .bucket import ask_bucket, ask_lock, ask_version_days, ask_versioned
 from .client import Client
 from .versions import delete_versions
 
@@ -34,6 +34,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.'()-]+(?:/[A-Za-z0-9!_.'()-]+)*")
 _KEYS: Final = ("keys/", "probe/")
 """Below these lies what an erasure has to delete at once: kept out of a default lock."""
 _UNLOCKED_FOR: Final = timedelta(seconds=30)
+_NOT_TAKEN: Final = (errno.EPROTO, errno.EOPNOTSUPP)
 
 
 class S3Store:
@@ -70,6 +71,10 @@ class S3Store:
         self._client = Client(storage_options, allow_insecure_loopback=allow_insecure_loopback)
         self._lock_days: int | None = None
         self._asked_lock = False
+        self._takes_locks = False
+        self._versioned: bool | None = None
+        """Whether the bucket keeps versions; None where nobody may ask."""
+        self._asked_versions = False
         # Found out by the first refusal: a bucket with a default lock wants a digest.
         self._digest = False
 
@@ -85,9 +90,25 @@ class S3Store:
         parameters: dict[str, Any] = {"Key": self._prefix + check_key(key), "Body": data}
         if if_absent:
             parameters["IfNoneMatch"] = "*"
-        if key.startswith(_KEYS) and self._locks():
-            parameters["ObjectLockMode"] = "GOVERNANCE"
-            parameters["ObjectLockRetainUntilDate"] = datetime.now(UTC) + _UNLOCKED_FOR
+        if key.startswith(_KEYS) and self._may_lock():
+            lock = {
+                "ObjectLockMode": "GOVERNANCE",
+                "ObjectLockRetainUntilDate": datetime.now(UTC) + _UNLOCKED_FOR,
+            }
+            try:
+                self._put_once({**parameters, **lock})
+            except OSError as exc:
+                is_refused = isinstance(exc, PermissionError) or exc.errno in _NOT_TAKEN
+                if self._lock_days or not is_refused:
+                    raise
+                # Nobody could ask whether the bucket locks; it takes no locks.
+                self._takes_locks = False
+            else:
+                return
+        self._put_once(parameters)
+
+    def _put_once(self, parameters: dict[str, Any]) -> None:
+        """Put; once more with a digest where the server asks for one, which stores nothing."""
         digested = self._digest or bool(self._lock_days)
         try:
             self._put(parameters, digested=digested)
@@ -98,12 +119,14 @@ class S3Store:
             self._put(parameters, digested=True)
             self._digest = True
 
-    def _locks(self) -> bool:
-        """Tell whether new objects are locked by default; asked once."""
+    def _may_lock(self) -> bool:
+        """Tell whether new objects are, or may be, locked by default; asked once."""
         if not self._asked_lock:
-            _, self._lock_days = ask_lock(self._client, self.bucket)
+            known = ask_lock(self._client, self.bucket)
+            self._takes_locks = known is None or bool(known[1])
+            self._lock_days = None if known is None else known[1]
             self._asked_lock = True
-        return bool(self._lock_days)
+        return self._takes_locks
 
     def _put(self, parameters: dict[str, Any], *, digested: bool) -> None:
         if digested:
@@ -120,7 +143,13 @@ class S3Store:
             last = "" if length is None else start + max(length, 1) - 1
             parameters["Range"] = f"bytes={start}-{last}"
         try:
-            reply = self._client.call("get_object", Bucket=self.bucket, **parameters)
+            reply = self._client.call(
+                "get_object",
+                body_bytes=length,
+                skipped_bytes=start,
+                Bucket=self.bucket,
+                **parameters,
+            )
         except OSError as exc:
             if exc.errno == errno.ERANGE:
                 return b""  # It begins at or beyond the end.
@@ -138,15 +167,37 @@ class S3Store:
     def _list(self, prefix: str) -> Iterator[StoredObject]:
         token: dict[str, str] = {}
         while True:
-            reply = self._client.call("list_objects_v2", Bucket=self.bucket, Prefix=prefix, **token)
+            reply = self._page(prefix, token)
             for found in reply.get("Contents", ()):
                 key = found["Key"][len(self._prefix) :]
                 if is_key(key):
                     yield StoredObject(key, found["Size"], _utc(found.get("LastModified")))
-            following = reply.get("NextContinuationToken")
-            if not reply.get("IsTruncated") or not following:
+            if not reply.get("IsTruncated"):
                 return
+            following = reply.get("NextContinuationToken")
+            if not following or following == token.get("ContinuationToken"):
+                raise ConnectionError("the listing goes on, and the server does not say where")
             token = {"ContinuationToken": following}
+
+    def _page(self, prefix: str, token: dict[str, str]) -> dict[str, Any]:
+        """Ask for a page, and for all but the first again: the seam could only begin anew."""
+
+        def ask() -> dict[str, Any]:
+            given: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, **token}
+            return self._client.call("list_objects_v2", **given)
+
+        if not token:
+            return ask()
+        import tenacity
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((ConnectionError, TimeoutError)),
+            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_after_delay(60.0),
+            wait=tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0, 0.1),
+            reraise=True,
+        )
+        reply: dict[str, Any] = retrying(ask)
+        return reply
 
     def delete(self, key: str) -> Remains:
         """
@@ -155,11 +206,23 @@ class S3Store:
         What is locked stays: it is counted, with the day on which the last lock ends.
         """
         name = self._prefix + check_key(key)
-        reply = self._client.call("delete_object", Bucket=self.bucket, Key=name)
-        if not reply.get("DeleteMarker") and not reply.get("VersionId"):
-            return Remains()
-        days = functools.partial(ask_version_days, self._client, self.bucket, self._prefix)
-        return delete_versions(self._client, self.bucket, name, version_days=days)
+        if not self._keeps_versions():
+            reply = self._client.call("delete_object", Bucket=self.bucket, Key=name)
+            if not reply.get("DeleteMarker") and not reply.get("VersionId"):
+                return Remains()
+            self._versioned = True  # Since lately, or nobody was allowed to ask.
+        days = functools.partial(ask_version_days, self._client, self.bucket, name)
+        remains = delete_versions(self._client, self.bucket, name, version_days=days)
+        if remains.versions and key.startswith(_KEYS):
+            self._asked_lock = False  # Somebody may have set one since.
+        return remains
+
+    def _keeps_versions(self) -> bool:
+        """Tell whether the bucket keeps versions, as far as it says so; asked once."""
+        if not self._asked_versions and not self._versioned:
+            self._versioned = ask_versioned(self._client, self.bucket)
+            self._asked_versions = True
+        return bool(self._versioned)
 
     def describe(self) -> StoreInfo:
         """
@@ -171,7 +234,7 @@ class S3Store:
         Cost: five requests.
         """
         known = ask_bucket(self._client, self.bucket, self._prefix)
-        self._lock_days, self._asked_lock = known.lock_days, True
+        self._asked_lock = self._asked_versions = False
         transport = self._client.transport()
         region = known.region
         return StoreInfo(

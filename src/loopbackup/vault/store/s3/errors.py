@@ -52,6 +52,11 @@ _BY_CODE: Final[dict[str, _Kind]] = {
     "ConditionalRequestConflict": _BUSY,
     "OperationAborted": _BUSY,
     "RequestTimeout": _BUSY,
+    # A body that was changed or cut on the way.
+    "BadDigest": _BUSY,
+    "IncompleteBody": _BUSY,
+    "XAmzContentChecksumMismatch": _BUSY,
+    "XAmzContentSHA256Mismatch": _BUSY,
     "SlowDown": _BUSY,
     "SlowDownRead": _BUSY,
     "SlowDownWrite": _BUSY,

@@ -19,6 +19,10 @@ def delete_versions(
     """
     Delete every version and marker of an object, as far as the account may.
 
+    Oldest first and the current one last, without a marker: whoever is killed
+    meanwhile leaves an object that listings show. One that may not be deleted is
+    hidden by a marker.
+
     Args:
         client: The connection.
         bucket: The bucket.
@@ -29,24 +33,24 @@ def delete_versions(
     Raises:
         OSError: The store failed. What is deleted by then is.
 
-    Cost: one request for each 1,000 versions, one a version, one more for each that stays.
+    Cost: one request for each 1,000 versions, one a version, two more for each that stays.
     """
-    remaining, until = 0, []
     try:
-        versions, markers = _versions(client, bucket, name)
+        versions, markers, is_hidden = _versions(client, bucket, name)
     except PermissionError:
         # It may hide the object, and see nothing of what is left: at least one version.
-        return Remains(1, _after(version_days()))
-    for version in versions:
-        if not _deleted(client, bucket, name, version):
-            remaining += 1
-            until.append(_locked_until(client, bucket, name, version) or _after(version_days()))
+        client.call("delete_object", Bucket=bucket, Key=name)
+        return Remains(1, None)
+    left = [v for v in reversed(versions) if not _deleted(client, bucket, name, v)]
+    until = [_stays_until(client, bucket, name, version, version_days) for version in left]
+    if left and not is_hidden:
+        client.call("delete_object", Bucket=bucket, Key=name)
     # The newest marker hides what stays.
-    for marker in markers[1:] if remaining else markers:
+    for marker in markers[1:] if left and is_hidden else markers:
         _deleted(client, bucket, name, marker)
     known = [end for end in until if end is not None]
     # Of one that nobody knows the end of, the whole has none.
-    return Remains(remaining, max(known) if known and len(known) == remaining else None)
+    return Remains(len(left), max(known) if known and len(known) == len(left) else None)
 
 
 def _deleted(client: Client, bucket: str, name: str, version: str) -> bool:
@@ -61,32 +65,49 @@ def _deleted(client: Client, bucket: str, name: str, version: str) -> bool:
     return True
 
 
-def _versions(client: Client, bucket: str, name: str) -> tuple[list[str], list[str]]:
-    """Give the ids of all versions and of all markers of an object, newest first."""
+def _versions(client: Client, bucket: str, name: str) -> tuple[list[str], list[str], bool]:
+    """
+    Give the ids of all versions and of all markers of an object, newest first.
+
+    And whether a marker hides them.
+    """
     versions: list[str] = []
     markers: list[str] = []
+    is_hidden = False
     at: dict[str, Any] = {}
     while True:
         reply = client.call("list_object_versions", Bucket=bucket, Prefix=name, **at)
         versions += [v["VersionId"] for v in reply.get("Versions", ()) if v["Key"] == name]
-        markers += [m["VersionId"] for m in reply.get("DeleteMarkers", ()) if m["Key"] == name]
+        for marker in reply.get("DeleteMarkers", ()):
+            if marker["Key"] == name:
+                markers.append(marker["VersionId"])
+                is_hidden |= bool(marker.get("IsLatest"))
         following = str(reply.get("NextKeyMarker") or "")
         # Names come in order: what follows has longer ones.
-        if not reply.get("IsTruncated") or not following or following > name:
-            return versions, markers
-        at = {"KeyMarker": following, "VersionIdMarker": reply.get("NextVersionIdMarker") or ""}
+        if not reply.get("IsTruncated") or following > name:
+            return versions, markers, is_hidden
+        then = {"KeyMarker": following, "VersionIdMarker": reply.get("NextVersionIdMarker") or ""}
+        if not following or then == at:
+            raise ConnectionError("the listing goes on, and the server does not say where")
+        at = then
 
 
-def _locked_until(client: Client, bucket: str, name: str, version: str) -> datetime | None:
-    """Give when a lock ends; None for a legal hold, which has no end, and where it is not told."""
+def _stays_until(
+    client: Client,
+    bucket: str,
+    name: str,
+    version: str,
+    version_days: Callable[[], int | None],
+) -> datetime | None:
+    """Give when a version goes: with its lock, or by a rule; None for a legal hold, or unknown."""
     try:
         found = client.call("head_object", Bucket=bucket, Key=name, VersionId=version)
     except OSError:
         return None
     until = found.get("ObjectLockRetainUntilDate")
-    held = found.get("ObjectLockLegalHoldStatus") == "ON"
-    return until.astimezone(UTC) if isinstance(until, datetime) and not held else None
-
-
-def _after(days: int | None) -> datetime | None:
+    if found.get("ObjectLockLegalHoldStatus") == "ON":
+        return None
+    if isinstance(until, datetime):
+        return until.astimezone(UTC)
+    days = version_days()
     return None if days is None else datetime.now(UTC) + timedelta(days=days)
