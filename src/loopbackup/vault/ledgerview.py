@@ -56,6 +56,8 @@ class LedgerEntry:
     purpose: str | None = None
     payload: bytes | None = None
     """Of an event of a register: what was appended; None where its keys are gone."""
+    policy: str | None = None
+    """Digest of the policy that was asked: ``"none"``, or ``"override of ..."``."""
 
     def __str__(self) -> str:
         when = f"{self.at:%Y-%m-%d %H:%M:%S}" if self.at else "-"
@@ -204,6 +206,7 @@ class Ledger:
             tuple(audit.roles) if audit else (),
             audit.purpose if audit else None,
             payload,
+            audit.policy if audit else None,
         )
 
     def _own_body(self, record: rec.Record, facts: rec.Facts) -> tuple[bytes | None, str | None]:

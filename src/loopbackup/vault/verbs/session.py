@@ -11,12 +11,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 from msgspec import Struct
 
 from ...errors import CredentialError, InputError, LoopbackupError, PolicyError
 from ...logs import get_logger
-from ...terms import MAX_REASON_CHARS, Action, Actor, Decision, Facts, Gate
+from ...terms import MAX_REASON_CHARS, Action, Actor, AllowAll, Decision, Facts, Gate, Place
 from ..content.chunker.params import ChunkerParams
 from ..content.index import Index
 from ..content.reader import ChunkReader
@@ -30,6 +30,7 @@ from ..keys.root import KeyState, Unlocked, unlock
 from ..ledger.log import Body, Draft, Log
 from ..store.protocol import Store
 from ..store.seam import StoreSeam
+from .gates import Gates
 
 __all__ = ["UNNAMED", "AuditBody", "Session"]
 
@@ -63,7 +64,7 @@ class Session:
     keyring: Keyring
     index: Index
     reader: ChunkReader
-    gate: Gate
+    gates: Gates
     read_only: bool
     own_folder: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of the vault's folder, so that it is never its own source or target."""
@@ -75,8 +76,11 @@ class Session:
     """By URL: how to open the stores of the replicas that were given to ``open``."""
     allow_insecure_loopback: bool = False
     """Whether stores on this very machine may be reached unprotected, those of replicas too."""
+    declared: str | None = None
+    """Where the store lies, as declared for it."""
     opened_marks: object = None
     """What :func:`.standing.standing` keeps, and nobody else looks at."""
+    _place: Place | None = None
     _expected: dict[bytes, Unlocked] = field(factory=dict)
     """By name, epochs that this process has made itself."""
     _ended: CredentialError | None = None
@@ -92,6 +96,40 @@ class Session:
 
     # ---- may it be done
 
+    @property
+    def gate(self) -> Gate:
+        """
+        What is asked now: the policy that the ledger has, as far as it is folded.
+
+        Raises:
+            PolicyError: Nobody can tell what it says.
+        """
+        return self.gates.current(self)
+
+    def place(self, *, anew: bool = False) -> Place:
+        """
+        Say where the store lies; the provider is asked once, and *anew* when that is wanted.
+
+        Raises:
+            StoreError: The store failed.
+
+        Cost: what :meth:`.Store.describe` costs, at first and *anew*.
+        """
+        if self._place is None or anew:
+            self._place = self._ask_place()
+        return self._place
+
+    def _ask_place(self) -> Place:
+        found = self.store.describe().location
+        known = found is not None and found.region is not None
+        return Place(
+            "replica" if self.log.is_replica else "vault",
+            self.declared,
+            found if known else None,
+            self.log.now() if known else None,
+            self.url,
+        )
+
     def begin(self, action: Action, actor: Actor, facts: Facts | None = None) -> None:
         """
         Ask the gate, fold what was committed since, and look for what was lost.
@@ -100,13 +138,21 @@ class Session:
             PolicyError: The gate refused; gathered for the ledger.
             InputError: The vault is closed.
         """
-        self.ask(action, actor, facts or Facts(actor=actor))
+        facts = facts or Facts(actor=actor)
+        self.ask(action, actor, facts)
+        asked = self.log.state.policy
         self.catch_up()
+        if self.log.state.policy is not asked:
+            # Somebody has set another one meanwhile.
+            self.ask(action, actor, facts)
 
     def ask(self, action: Action, actor: Actor, facts: Facts) -> None:
         """Ask the gate; PolicyError when it refuses, gathered for the ledger."""
         self.check_open()
-        decision = self.gate.decide(action, facts, at=self.log.now())
+        gate = self.gate
+        if not isinstance(gate, AllowAll):
+            facts = evolve(facts, places=(self.place(), *facts.places))
+        decision = gate.decide(action, facts, at=self.log.now())
         if not decision.allowed:
             self._refuse(action, actor, decision)
 
