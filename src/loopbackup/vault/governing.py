@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..terms import Subject, subject_key
 from .looking import Looking
 
 if TYPE_CHECKING:
-    from ..terms import Gate, StoredGate
+    from ..terms import Gate, RetentionPlan, StoredGate
+    from .verbs.retention import Applied
 
 __all__ = ["Governing"]
 
@@ -43,3 +46,36 @@ class Governing(Looking):
         from .verbs.policies import run_set_policy
 
         run_set_policy(self._session, self._actor, policy, reason)
+
+    def plan_retention(self, *, requests: Sequence[Subject] = ()) -> RetentionPlan:
+        """
+        Say which snapshots the policy lets go, and why each stays or goes; nothing is changed.
+
+        Args:
+            requests: Subjects whose requests for access are open: what they asked for is
+                not deleted before they have it (34 CFR 99.10(e)).
+
+        Raises:
+            PolicyError: Refused.
+
+        Cost: the descriptions of all snapshots. Of those that should go also what marks have to
+        be held against, as for :meth:`Vault.forget`.
+        """
+        from .verbs.retention import run_plan_retention
+
+        keys = [subject_key(subject) for subject in requests]
+        return run_plan_retention(self._session, self._actor, keys)
+
+    def apply(self, plan: RetentionPlan) -> Applied:
+        """
+        Forget what a plan lets go, but for what was held, restricted or refused since.
+
+        Raises:
+            ConflictError: The plan was made under another policy; nothing was forgotten.
+            InputError: It is no plan.
+
+        Cost: one record for each 1,024 snapshots.
+        """
+        from .verbs.retention import run_apply
+
+        return run_apply(self._session, self._actor, plan)

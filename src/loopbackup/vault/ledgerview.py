@@ -58,6 +58,8 @@ class LedgerEntry:
     """Of an event of a register: what was appended; None where its keys are gone."""
     policy: str | None = None
     """Digest of the policy that was asked: ``"none"``, or ``"override of ..."``."""
+    details: Mapping[str, str] = field(factory=dict)
+    """What else was written down: of a retention, why each snapshot went."""
 
     def __str__(self) -> str:
         when = f"{self.at:%Y-%m-%d %H:%M:%S}" if self.at else "-"
@@ -207,6 +209,7 @@ class Ledger:
             audit.purpose if audit else None,
             payload,
             audit.policy if audit else None,
+            audit.details if audit else {},
         )
 
     def _own_body(self, record: rec.Record, facts: rec.Facts) -> tuple[bytes | None, str | None]:

@@ -35,6 +35,8 @@ from .gates import Gates
 __all__ = ["UNNAMED", "AuditBody", "Session"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR: Final = datetime.max.replace(tzinfo=UTC)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 UNNAMED = Actor("unnamed")
 """Acts where the host names nobody."""
 
@@ -161,11 +163,14 @@ class Session:
         self.log.refresh()
         self.index.look_again()
 
-    def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
+    def note_refusal(self, actor: Actor, action: Action, why: str) -> None:
+        """Count something that was not done; gathered until the vault is closed."""
         with self._lock:
             self._refused[actor, str(action)] += 1
-            reasons = "; ".join(decision.reasons)[:MAX_REASON_CHARS]
-            self._reasons.setdefault((actor, str(action)), reasons)
+            self._reasons.setdefault((actor, str(action)), why[:MAX_REASON_CHARS])
+
+    def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
+        self.note_refusal(actor, action, "; ".join(decision.reasons))
         raise PolicyError(f"{action} {decision}", decision=decision, action=str(action))
 
     def check_open(self) -> None:
@@ -353,6 +358,14 @@ def to_datetime(microseconds: int) -> datetime:
         OverflowError: It lies beyond the years 1 to 9999.
     """
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def to_moment(microseconds: int) -> datetime:
+    """Give a time that may be out of all bounds, as the nearest that there is."""
+    try:
+        return to_datetime(microseconds)
+    except OverflowError:
+        return _FAR if microseconds > 0 else _LONG_AGO
 
 
 def chunker_params(header: Header) -> ChunkerParams:
