@@ -382,3 +382,35 @@ def test_override_needs_a_reason(reason: object) -> None:
 
     with pytest.raises(lb.InputError, match="reason"):
         reopen(store, override=reason)  # type: ignore[arg-type]
+
+
+# ---- what if
+
+
+def test_past_is_asked_what_would_change() -> None:
+    """Nothing is set: what was done and would be refused, what was refused and would be allowed."""
+    store, clock = MemoryStore(), Clock()
+    create(store, clock=clock)
+    with reopen(store, actor=JOB, clock=clock) as vault:
+        for night in range(4):
+            vault.backup(items({"a": b"%d" % night}), name="n")
+            clock.pass_by(days=1)
+        with pytest.raises(lb.PolicyError):
+            vault.restore("latest", "/nowhere")
+    turned = policy.Policy(
+        policy.Access({"restore": {"job"}, "backup": {"admin"}}, others={"job", "admin"}),
+        policy.Retention(keep_last=1),
+    )
+    with reopen(store, actor=ADMIN, clock=clock) as vault:
+        size = len(vault.ledger)
+        found = turned.simulate(vault.history())
+        assert len(vault.ledger) == size
+
+    assert [past.action for past, _ in found.refused] == ["backup"] * 4
+    assert [past.action for past, _ in found.allowed] == ["restore"]
+    assert len(found.plan.expire) == 3
+    assert "4 of what was done would be refused" in str(found)
+    assert "refused 4 times: backup refused: the actor has the role job" in str(found)
+    assert RULES.simulate(policy.History(), at=clock.now).same == 0
+    with pytest.raises(lb.InputError, match="zone"):
+        RULES.simulate(policy.History())

@@ -1,6 +1,18 @@
 """Rules about who may do what, where data may lie and how long it lives."""
 
-from ..terms import Action, Blocker, Decision, Facts, Fate, Place, RetentionPlan, SnapshotInfo, Step
+from ..terms import (
+    Action,
+    Blocker,
+    Decision,
+    Facts,
+    Fate,
+    History,
+    Past,
+    Place,
+    RetentionPlan,
+    SnapshotInfo,
+    Step,
+)
 from .files import dumps, load, loads
 from .places import destinations
 from .policy import Policy
@@ -8,6 +20,7 @@ from .rules.access import Access
 from .rules.base import Deny, Missing, Pass, Rule, Verdict
 from .rules.residency import Residency
 from .rules.retention import Retention
+from .simulate import Simulation
 from .tables import Region, Tables
 from .tables import shipped as tables
 
@@ -19,8 +32,10 @@ __all__ = [
     "Deny",
     "Facts",
     "Fate",
+    "History",
     "Missing",
     "Pass",
+    "Past",
     "Place",
     "Policy",
     "Region",
@@ -28,6 +43,7 @@ __all__ = [
     "Retention",
     "RetentionPlan",
     "Rule",
+    "Simulation",
     "SnapshotInfo",
     "Step",
     "Tables",

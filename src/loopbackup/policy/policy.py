@@ -6,18 +6,22 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import msgspec
 
 from ..errors import InputError
-from ..terms import Decision, Facts, Hold, Outcome, RetentionPlan, SnapshotInfo, Step
+from ..terms import Decision, Facts, History, Hold, Outcome, RetentionPlan, SnapshotInfo, Step
 from .registry import kind_of
 from .retention.conflicts import refuse_conflicts
 from .retention.plan import make_plan
 from .rules.base import Deny, Missing, Pass, Rule
+from .rules.residency import refuse_nowhere
 from .rules.retention import Retention
 from .tables import Tables, shipped
+
+if TYPE_CHECKING:
+    from .simulate import Simulation
 
 __all__ = ["Policy"]
 
@@ -61,6 +65,7 @@ class Policy:
             check = getattr(rule, "check", None)
             if check is not None:
                 check(self._tables)
+        refuse_nowhere(self._rules, self._tables)
         refuse_conflicts([rule for rule in self._rules if isinstance(rule, Retention)])
 
     # ---- a value
@@ -184,6 +189,37 @@ class Policy:
         check_aware("at", at)
         rules = [rule for rule in self._rules if isinstance(rule, Retention)]
         return make_plan(rules, snapshots, at=at, policy=self.digest)
+
+    # ---- looked at before it is set
+
+    def lint(self) -> tuple[str, ...]:
+        """
+        Say what is legal here and hardly meant, one sentence each.
+
+        What cannot hold at all is an error when the policy is made.
+        """
+        from .lint import lint
+
+        return lint(self)
+
+    def simulate(self, history: History, *, at: datetime | None = None) -> Simulation:
+        """
+        Say what would change if this policy were active.
+
+        Args:
+            history: As ``vault.history()`` gives it.
+            at: The instant for which it is asked which snapshots would go; default
+                the one at which the history was told.
+
+        Raises:
+            InputError: *at* has no zone, or there is none.
+        """
+        from .simulate import simulate
+
+        moment = at or history.at
+        check_aware("at", moment)
+        assert moment is not None
+        return simulate(self, history, at=moment)
 
     # ---- kept in a vault
 

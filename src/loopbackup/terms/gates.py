@@ -17,7 +17,9 @@ __all__ = [
     "Facts",
     "Fate",
     "Gate",
+    "History",
     "Outcome",
+    "Past",
     "RetentionPlan",
     "SnapshotInfo",
     "Step",
@@ -174,6 +176,35 @@ class Decision:
         if self.nearest:
             text += f". Nearest: {self.nearest}."
         return text
+
+
+@frozen
+class Past:
+    """Something that was done, or refused, as the ledger tells it."""
+
+    action: str
+    facts: Facts
+    at: datetime
+    allowed: bool = True
+
+
+@frozen
+class History:
+    """
+    What happened in a vault, for a policy to be asked about.
+
+    Args:
+        events: In the order of the ledger; what was refused and gathered comes once.
+        snapshots: Those that live.
+        at: When it was told.
+    """
+
+    events: tuple[Past, ...] = ()
+    snapshots: tuple[SnapshotInfo, ...] = ()
+    at: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self.events)
 
 
 @frozen

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..terms import Subject, subject_key
+from ..terms import History, Subject, subject_key
+from .ledgerview import Ledger, past_of
 from .looking import Looking
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ class Governing(Looking):
 
         keys = [subject_key(subject) for subject in requests]
         return run_plan_retention(self._session, self._actor, keys)
+
+    def history(self) -> History:
+        """
+        Tell what happened, for ``policy.simulate`` to ask what would change under other rules.
+
+        Raises:
+            PolicyError: Refused.
+
+        Cost: as :meth:`Ledger.entries`, and the descriptions of all snapshots.
+        """
+        from .verbs.retention import live_infos
+
+        now = self._session.log.now()
+        place = self._session.place()
+        events = tuple(
+            past_of(entry, place)
+            for entry in Ledger(self._session, self._actor).entries()
+            if entry.action and entry.at is not None
+        )
+        return History(events, live_infos(self._session), now)
 
     def apply(self, plan: RetentionPlan) -> Applied:
         """

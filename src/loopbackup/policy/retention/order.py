@@ -43,12 +43,24 @@ def believed(snapshots: Sequence[SnapshotInfo], at: datetime) -> dict[str, Odd]:
     """
     Find the snapshots whose times are not to be believed, by id.
 
+    Each writer is held against himself: nobody's lies make another's times odd.
+
     Args:
         snapshots: Of one vault, ascending in the order of their records.
         at: Now.
 
     Cost: O(n log n): the longest run of times that do not go back.
     """
+    by_writer: dict[str | None, list[SnapshotInfo]] = {}
+    for snapshot in snapshots:
+        by_writer.setdefault(snapshot.writer, []).append(snapshot)
+    odd: dict[str, Odd] = {}
+    for written in by_writer.values():
+        odd |= _of_one(written, at)
+    return odd
+
+
+def _of_one(snapshots: Sequence[SnapshotInfo], at: datetime) -> dict[str, Odd]:
     ahead = {s.id: Odd("its time lies in the future", at) for s in snapshots if s.created_at > at}
     usual = [s for s in snapshots if s.id not in ahead]
     run = _longest_run([s.created_at for s in usual])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from datetime import datetime
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
 
 from ...errors import InputError
 from ...terms import Action, Facts, Location, Place
-from ..tables import Tables
+from ..tables import Region, Tables
 from .base import PASS, Deny, Missing, Verdict, described, named, options_of, texts
 
 __all__ = ["Residency"]
@@ -160,7 +160,7 @@ class Residency:
                 return f"{_thing(place)} in {said.region or said.country}, as declared"
         provider = None if place.observed is None else place.observed.provider
         for row in tables.regions:
-            location = Location(row.country, region=row.region, provider=row.provider)
+            location = _of_row(row)
             if (
                 row.provider == (provider or row.provider)
                 and row.country
@@ -168,6 +168,34 @@ class Residency:
             ):
                 return f"{_thing(place)} in {row.region} ({row.country})"
         return None
+
+
+def _of_row(row: Region) -> Location:
+    return Location(row.country, region=row.region, provider=row.provider)
+
+
+def refuse_nowhere(rules: Sequence[object], tables: Tables) -> None:
+    """
+    Refuse residencies that leave no place at all.
+
+    Raises:
+        InputError: Neither a region of the tables nor a country is allowed by all of them.
+    """
+    found = [rule for rule in rules if isinstance(rule, Residency)]
+    at = datetime.combine(tables.as_of, datetime.min.time(), UTC)
+    countries = {country for row in tables.regions for country in row.countries}
+    named = {text for rule in found for text in rule.allow if len(text) == 2}
+    zones = {c for name in tables.zones for c in tables.zone(name, at) or ()}
+    places = [
+        Location(row.country, region=row.region, provider=row.provider) for row in tables.regions
+    ]
+    places += [Location(country) for country in sorted(countries | named | zones)]
+    for location in places if found else ():
+        there = tables.countries(location)
+        if there and all(rule._fits(location, there, at, tables) for rule in found):
+            return
+    if found:
+        raise InputError(f"these leave no place at all: {' and '.join(rule.id for rule in found)}")
 
 
 def _is_in(

@@ -46,9 +46,10 @@ def check_where(where: object) -> dict[str, str]:
     if not isinstance(where, Mapping):
         raise InputError('where maps name, category or "tag:<tag>" to a text')
     for key, value in where.items():
-        if not isinstance(key, str) or (
-            key not in ("name", "category") and not key.removeprefix(TAG) != key
-        ):
+        known = key in ("name", "category") or (
+            isinstance(key, str) and key.startswith(TAG) and key != TAG
+        )
+        if not known:
             raise InputError(f'where selects by name, category or "tag:<tag>", not by {key!r}')
         if not isinstance(value, str) or not value:
             raise InputError(f"where holds a text for {key}")

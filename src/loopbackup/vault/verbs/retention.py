@@ -26,7 +26,7 @@ from .look import Described, describe_all, info_of, is_described
 from .marking import holds_in_force
 from .session import Session
 
-__all__ = ["Applied", "infos_with", "run_apply", "run_plan_retention"]
+__all__ = ["Applied", "infos_with", "live_infos", "run_apply", "run_plan_retention"]
 
 BATCH: Final = 1024
 """Snapshots forgotten by one record, whose audit says of each why."""
@@ -73,7 +73,7 @@ def run_plan_retention(
     session.begin(Action.READ, actor)
     state = session.log.state
     described = describe_all(session)
-    infos = [info_of(found) for found in described if is_described(found)]
+    infos: Sequence[SnapshotInfo] = live_infos(session)
     lost = [info_of(found) for found in described if not is_described(found)]
     holds = holds_in_force(session)
     now = session.log.now()
@@ -171,6 +171,11 @@ def _forget(
         else:
             result.forgotten += len(going)
             return
+
+
+def live_infos(session: Session) -> tuple[SnapshotInfo, ...]:
+    """Give what is known of all live snapshots, but for those whose description is lost."""
+    return tuple(info_of(found) for found in describe_all(session) if is_described(found))
 
 
 def infos_with(session: Session, domains: Iterable[bytes]) -> dict[bytes, list[SnapshotInfo]]:
