@@ -460,6 +460,7 @@ class Vault(Marking, Replicating, Governing):
         exclude: Sequence[str] = (),
         subject: Subject | None = None,
         target_options: Mapping[str, Any] | None = None,
+        target_location: str | Location | None = None,
         overwrite: Overwrite = "never",
         dry_run: bool = False,
         progress: ProgressLike = False,
@@ -475,6 +476,8 @@ class Vault(Marking, Replicating, Governing):
             exclude: gitignore patterns of what to leave out.
             subject: Only what is about this subject.
             target_options: For the target's file system.
+            target_location: Where the target lies, as you declare it. AWS is asked; of
+                another URL this counts, where the policy says where data may lie.
             overwrite: What happens to entries that exist: ``"never"`` touched,
                 replaced if ``"changed"`` (and otherwise given the right
                 metadata), or ``"always"``.
@@ -505,6 +508,7 @@ class Vault(Marking, Replicating, Governing):
             subject=None if subject is None else subject_key(subject),
             overwrite=overwrite,
             options=target_options,
+            location=target_location,
             dry_run=dry_run,
         )
         with Reporter("restore", progress, cancel) as reporter:

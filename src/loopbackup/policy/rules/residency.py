@@ -234,7 +234,8 @@ def _told(place: Place, location: Location, countries: Collection[str], tables: 
 
 def _declare(place: Place, location: Location | None) -> str:
     if location is None and place.declared is None:
-        return 'say where it lies: location="SE", or a region'
+        word = "target_location" if place.what == "target" else "location"
+        return f'say where it lies: {word}="SE", or a region'
     return "declare a country or a region that the tables know, or add a row to them"
 
 

@@ -156,7 +156,7 @@ def run_replicate(
 
 def _places_of(session: Session, seam: StoreSeam, url: str, said: str | None) -> tuple[Place, ...]:
     """Ask the provider of a replica where it lies, before anything of it is looked at."""
-    if isinstance(session.gate, AllowAll):
+    if type(session.gate) is AllowAll:
         return ()
     found = seam.describe().location
     if found is None or found.region is None:
