@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.support import SEED, Clock, items, reopen
@@ -414,3 +415,80 @@ def test_past_is_asked_what_would_change() -> None:
     assert RULES.simulate(policy.History(), at=clock.now).same == 0
     with pytest.raises(lb.InputError, match="zone"):
         RULES.simulate(policy.History())
+
+
+# ---- who agrees, and how long the glass stays broken
+
+
+def test_erasure_needs_a_second_person_and_the_ledger_names_both() -> None:
+    """Whom the host asserts."""
+    rules = policy.Policy(
+        policy.Access({"erase": {"dpo"}}, others={"job", "dpo"}, requires={"erase": 2})
+    )
+    store = MemoryStore()
+    create(store, rules)
+    anna = lb.Actor("anna", roles={"dpo"})
+    both = lb.Actor("anna", roles={"dpo"}, approved_by=[lb.Actor("bert", roles={"dpo"})])
+    with reopen(store, actor=anna) as vault:
+        vault.backup(items({"a": b"a"}, subject="user-42"), name="n")
+        with pytest.raises(lb.PolicyError, match="2 people with the role dpo to agree"):
+            vault.erase_subjects(["user-42"], reason="request 1")
+
+        vault.acting_as(both).erase_subjects(["user-42"], reason="request 1")
+
+        (erased,) = [entry for entry in vault.ledger.entries() if entry.kind == "epoch"]
+    assert (erased.actor, erased.details["approved_by"]) == ("anna", "bert")
+
+
+def test_broken_glass_is_mended_after_an_hour() -> None:
+    """By the vault's clock; who needs longer says so again."""
+    store, clock = MemoryStore(), Clock()
+    create(store, clock=clock)
+    with reopen(store, override="incident 88", clock=clock) as vault:
+        vault.backup(items({"a": b"a"}), name="n")
+        clock.pass_by(minutes=61)
+        with pytest.raises(lb.PolicyError, match="role"):
+            vault.backup(items({"a": b"b"}), name="n")
+
+
+def test_flood_of_refusals_is_one_record() -> None:
+    """Counted, and written when the vault is closed."""
+    store = MemoryStore()
+    create(store)
+    with reopen(store, actor=JOB) as vault:
+        snapshot = vault.backup(items({"a": b"a"}), name="n")
+        size = len(vault.ledger)
+        for _ in range(1000):
+            with pytest.raises(lb.PolicyError):
+                vault.restore(snapshot, "/nowhere")
+        assert len(vault.ledger) == size
+
+    with reopen(store, actor=ADMIN) as vault:
+        assert len(vault.ledger) == size + 1
+        (refused,) = [entry for entry in vault.ledger.entries() if entry.kind == "refused"]
+    assert (refused.action, refused.facts["count"]) == ("restore", 1000)
+
+
+def test_access_and_keys_have_places_that_the_vault_tells(tmp_path: Path) -> None:
+    """Where the actor is, as the host says; where the key service is, as it says itself."""
+    rules = policy.Policy(policy.Residency(allow="EEA", access_from="EEA", keys_in="EEA"))
+
+    class Service(lb.LocalKms):
+        region = "eu-north-1"
+
+    class Elsewhere(lb.LocalKms):
+        region = "us-east-1"
+
+    given: dict[str, Any] = {"location": "SE", "policy": rules, "state_dir": None}
+    inside, abroad = lb.Actor("anna", country="SE"), lb.Actor("anna", country="US")
+    kms = Service(tmp_path / "kms")
+    with lb.Vault.create(tmp_path / "v", kms, actor=inside, **given) as vault:
+        vault.backup(items({"a": b"a"}), name="n")
+        with pytest.raises(lb.PolicyError, match="the actor is in US"):
+            vault.acting_as(abroad).backup(items({"a": b"a"}), name="n")
+    with pytest.raises(lb.PolicyError, match="where the actor is is not known"):
+        lb.Vault.open(tmp_path / "v", kms, state_dir=None)
+    with pytest.raises(lb.PolicyError, match="the key service is in US"):
+        lb.Vault.create(tmp_path / "w", Elsewhere(tmp_path / "kms2"), actor=inside, **given)
+    with pytest.raises(lb.PolicyError, match="where the key service is is not known"):
+        lb.Vault.create(tmp_path / "x", lb.Passphrase("correct horse"), actor=inside, **given)

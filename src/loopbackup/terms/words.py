@@ -39,6 +39,7 @@ SubjectKey: TypeAlias = tuple[str] | tuple[str, str]
 
 MAX_SUBJECT_PART_BYTES = 256
 MAX_ROLES = 256
+MAX_APPROVALS = 16
 MAX_ACTOR_CHARS = 4096
 MAX_REASON_CHARS = 16_384
 """Together with an actor's texts it fits the 16 MiB of a record's body many times over."""
@@ -148,6 +149,12 @@ def _roles(value: Collection[str]) -> frozenset[str]:
     return frozenset(check_text("a role", role, max_chars=MAX_ACTOR_CHARS) for role in value)
 
 
+def _approvals(value: object) -> tuple[Actor, ...]:
+    if not isinstance(value, Collection) or len(value) > MAX_APPROVALS:
+        raise InputError(f"approved_by is a collection of at most {MAX_APPROVALS} actors")
+    return tuple(check_actor(actor) for actor in value)
+
+
 @frozen
 class Actor:
     """
@@ -159,10 +166,13 @@ class Actor:
         purpose: Why they act, for the audit log.
         ip: Where from, as text.
         device: On what.
+        country: Where they are, as two capital letters, for rules that ask.
+        approved_by: Who else has agreed to what is done: actors of their own, whom the
+            host has authenticated too. They stand in the ledger beside who acts.
 
     Raises:
         InputError: No id or an empty role, something that is not text, a text
-            over 4,096 characters, or over 256 roles.
+            over 4,096 characters, or over 256 roles; over 16 who have agreed.
     """
 
     id: str
@@ -170,10 +180,12 @@ class Actor:
     purpose: str | None = field(default=None, kw_only=True)
     ip: str | None = field(default=None, kw_only=True)
     device: str | None = field(default=None, kw_only=True)
+    country: str | None = field(default=None, kw_only=True)
+    approved_by: tuple[Actor, ...] = field(default=(), converter=_approvals, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         check_text("an actor's id", self.id, max_chars=MAX_ACTOR_CHARS)
-        for name in ("purpose", "ip", "device"):
+        for name in ("purpose", "ip", "device", "country"):
             value = getattr(self, name)
             # An empty one is what a host's form gives for "not said".
             if value is not None and text_size(f"an actor's {name}", value):

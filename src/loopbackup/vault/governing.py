@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..terms import History, Subject, subject_key
@@ -100,3 +101,31 @@ class Governing(Looking):
         from .verbs.retention import run_apply
 
         return run_apply(self._session, self._actor, plan)
+
+    def alerts(self) -> tuple[str, ...]:
+        """
+        Say what somebody has to look at, one sentence each.
+
+        Holds whose review is due, ledger records without effect, and a place that is not as
+        declared, or not as the policy wants it any more.
+
+        Raises:
+            PolicyError: Refused.
+        """
+        from .verbs.alerts import run_alerts
+
+        return run_alerts(self._session, self._actor)
+
+    def now(self) -> datetime:
+        """Read the vault's clock; aware UTC."""
+        return self._session.log.now()
+
+    def check_writable(self) -> None:
+        """
+        Refuse a handle that cannot change the vault.
+
+        Raises:
+            InputError: It is closed, or open for reading only.
+        """
+        self._session.check_open()
+        self._session.check_writable()

@@ -207,8 +207,8 @@ class Vault(Marking, Replicating, Governing):
                 must not be behind it.
             public_key: The authority that you have kept (:attr:`public_key`);
                 a vault of another is refused before the credential is used.
-            override: Break glass: why the vault's policy is not asked, as long as this
-                handle is open. It is recorded in the ledger before anything else is
+            override: Break glass: why the vault's policy is not asked for an hour from
+                now on. It is recorded in the ledger before anything else is
                 done; of a vault that is opened *read_only*, nobody but this process knows.
             clock: Gives aware datetimes; for tests and demonstrations.
             state_dir: Where this host remembers the heads that it has seen,

@@ -100,7 +100,8 @@ def create_vault(
     try:
         info = seam.describe()
         if policy is not None:
-            ask_create(policy, actor, told_place(info, location, where, clock()), clock())
+            place = told_place(info, location, where, clock())
+            ask_create(policy, actor, credential, place, clock())
         check_declared("create", where, info, location, clock())
         if _is_taken(seam):
             raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")

@@ -6,6 +6,7 @@ The vault knows no rules. A policy is text, and the name of an entry point that 
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -95,8 +96,8 @@ class Gates:
     """
 
     given: Gate | None = None
-    override: str | None = None
-    """Why the policy is not asked; recorded before anything else was done."""
+    override_until: datetime | None = None
+    """Until then the policy is not asked; recorded before anything else was done."""
     _loaded: _Loaded | None = field(init=False, default=None)
 
     def current(self, session: Any) -> Gate:
@@ -106,7 +107,7 @@ class Gates:
         Raises:
             PolicyError: Kind "not_installed", or "lost_policy": nobody can tell what it says.
         """
-        if self.override is not None:
+        if self.override_until is not None and session.log.now() < self.override_until:
             return AllowAll(digest=f"override of {self._digest(session)}")
         if self.given is not None:
             return self.given

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from attrs import define, field
 
@@ -18,9 +19,13 @@ from ..keys.root import Root
 from ..ledger.log import Draft, Fresh, Rebuild
 from ..ledger.state import State
 from .gates import body_of
-from .session import Session
+from .session import Session, whereabouts_of
 
 __all__ = ["ask_create", "run_override", "run_set_policy", "seal_policy"]
+
+
+OVERRIDE: Final = timedelta(hours=1)
+"""Whoever needs longer breaks the glass again, and it is told again."""
 
 
 def policy_ref(generation: int) -> bytes:
@@ -41,14 +46,17 @@ def seal_policy(
     return [rec.BodyRef("meta", ref, names.content_hash(body))], (body,)
 
 
-def ask_create(policy: Gate, actor: Actor | None, place: Place, now: datetime) -> None:
+def ask_create(
+    policy: Gate, actor: Actor | None, credential: object, place: Place, now: datetime
+) -> None:
     """
     Ask whether a vault may be made at a place.
 
     Raises:
         PolicyError: It may not. Nothing is recorded, for there is no ledger.
     """
-    decision = policy.decide(Action.CREATE, Facts(actor=actor, places=(place,)), at=now)
+    facts = Facts(actor=actor, places=(place,), more=whereabouts_of(actor, credential))
+    decision = policy.decide(Action.CREATE, facts, at=now)
     if not decision.allowed:
         raise PolicyError(f"create {decision}", decision=decision, action=str(Action.CREATE))
 
@@ -109,7 +117,7 @@ def run_set_policy(session: Session, actor: Actor, policy: StoredGate, reason: s
 
 def _refuse_lockout(session: Session, actor: Actor, policy: Gate) -> None:
     """Refuse a policy under which nobody could open this vault any more."""
-    facts = Facts(actor=actor, places=(session.place(),))
+    facts = session.completed(Facts(actor=actor), actor)
     decision = policy.decide(Action.OPEN, facts, at=session.log.now())
     if not decision.allowed:
         raise PolicyError(
@@ -121,7 +129,7 @@ def _refuse_lockout(session: Session, actor: Actor, policy: Gate) -> None:
 
 def run_override(session: Session, actor: Actor, reason: str) -> None:
     """
-    Record that the vault's policy is not asked, and then ask it no more.
+    Record that the vault's policy is not asked, and then do not ask it for an hour.
 
     Of a vault that is open for reading only nothing can be recorded.
 
@@ -130,12 +138,11 @@ def run_override(session: Session, actor: Actor, reason: str) -> None:
         StoreError: It cannot be recorded; the vault stays closed.
     """
     check_reason(reason)
+    session.gates.override_until = session.log.now() + OVERRIDE
     if not session.read_only:
 
         def draft(state: State) -> Draft:
             audit = session.audit(actor, Action.OPEN, reason=reason)
             return Draft("override", rec.Overridden(_index(state)), [audit])
 
-        session.gates.override = reason
         session.log.commit(Fresh(draft))
-    session.gates.override = reason

@@ -153,10 +153,15 @@ class Session:
         self.check_open()
         gate = self.gate
         if type(gate) is not AllowAll:
-            facts = evolve(facts, places=(self.place(), *facts.places))
+            facts = self.completed(facts, actor)
         decision = gate.decide(action, facts, at=self.log.now())
         if not decision.allowed:
             self._refuse(action, actor, decision)
+
+    def completed(self, facts: Facts, actor: Actor) -> Facts:
+        """Add what the vault knows: where it lies, where its key service is, and who acts is."""
+        more = {**whereabouts_of(actor, self.credential), **facts.more}
+        return evolve(facts, places=(self.place(), *facts.places), more=more)
 
     def catch_up(self) -> None:
         """Fold what was committed since, and look again for what was lost."""
@@ -259,6 +264,8 @@ class Session:
         self, actor: Actor, action: str, *, reason: str | None = None, **details: Any
     ) -> Body:
         """Seal who acts and why, for a ledger record."""
+        if actor.approved_by:
+            details["approved_by"] = ", ".join(other.id for other in actor.approved_by)
         month = self.log.now().strftime("%Y-%m").encode()
         body = AuditBody(
             actor=actor.id,
@@ -348,6 +355,15 @@ class Session:
                 self.log.commit_draft(draft)
             except LoopbackupError as exc:
                 get_logger().warning("reads were not recorded", kind=exc.kind)
+
+
+def whereabouts_of(actor: Actor | None, credential: object) -> dict[str, str]:
+    """Say whence somebody acts, and where the service of a key is, as far as they tell."""
+    known = {
+        "keys_in": getattr(credential, "place", None),
+        "access_from": None if actor is None else actor.country,
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def to_datetime(microseconds: int) -> datetime:
