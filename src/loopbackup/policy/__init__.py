@@ -14,6 +14,7 @@ from ..terms import (
     Step,
 )
 from .files import dumps, load, loads
+from .looks import PolicyDecision, PolicyPlan
 from .places import destinations
 from .policy import Policy
 from .rules.access import Access
@@ -38,6 +39,8 @@ __all__ = [
     "Past",
     "Place",
     "Policy",
+    "PolicyDecision",
+    "PolicyPlan",
     "Region",
     "Residency",
     "Retention",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 import msgspec
 
 from ..errors import InputError
-from ..terms import Decision, Facts, History, Hold, Outcome, RetentionPlan, SnapshotInfo, Step
+from ..terms import Decision, Facts, History, Hold, Outcome, SnapshotInfo, Step
+from .looks import PolicyDecision, PolicyPlan
 from .registry import kind_of
 from .retention.conflicts import refuse_conflicts
 from .retention.plan import make_plan
@@ -103,7 +104,7 @@ class Policy:
 
     # ---- deciding
 
-    def decide(self, action: str, facts: Facts, *, at: datetime) -> Decision:
+    def decide(self, action: str, facts: Facts, *, at: datetime) -> PolicyDecision:
         """
         Say whether *action* is allowed, and why.
 
@@ -122,7 +123,7 @@ class Policy:
         allowed = outcome == "allow" or (outcome == "indeterminate" and not self._strict)
         told = against or unknown
         nearest = (step.nearest for step in told if step.nearest)
-        return Decision(
+        return PolicyDecision(
             allowed=allowed,
             reasons=tuple(map(str, told)),
             nearest=None if allowed else next(nearest, None),
@@ -168,7 +169,7 @@ class Policy:
 
     def plan_retention(
         self, snapshots: Sequence[SnapshotInfo], holds: Sequence[Hold] = (), *, at: datetime
-    ) -> RetentionPlan:
+    ) -> PolicyPlan:
         """
         Decide which snapshots should go, and say why for each.
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from ...errors import InputError
-from ...terms import Blocker, Fate, RetentionPlan, SnapshotInfo
+from ...terms import Blocker, Fate, SnapshotInfo
+from ..looks import PolicyPlan
 from ..rules.where import TAG, selects
 from .durations import zone
 from .keep import keeps
@@ -42,7 +43,7 @@ class _Seen:
 
 def make_plan(
     rules: Sequence[Retention], snapshots: Sequence[SnapshotInfo], *, at: datetime, policy: str
-) -> RetentionPlan:
+) -> PolicyPlan:
     """
     Decide for each snapshot; see :meth:`.Policy.plan_retention`.
 
@@ -65,7 +66,7 @@ def make_plan(
         (expire if goes else keep).append(fate)
         if fate.blocked_by:
             blocked.append(fate)
-    return RetentionPlan(tuple(keep), tuple(expire), tuple(blocked), at=at, policy=policy)
+    return PolicyPlan(tuple(keep), tuple(expire), tuple(blocked), at=at, policy=policy)
 
 
 def _check(snapshots: Sequence[SnapshotInfo]) -> None:
