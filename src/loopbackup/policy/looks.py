@@ -91,7 +91,7 @@ class PolicyPlan(RetentionPlan):
         for what, colour in _COLOURS.items():
             these = [fate.snapshot for kind, fate in found if kind == what]
             axes.scatter(
-                [float(date2num(snapshot.created_at)) for snapshot in these],
+                [float(date2num(s.created_at)) for s in these],  # type: ignore[no-untyped-call]
                 [names.index(snapshot.name) for snapshot in these],
                 s=30,
                 marker="|",
