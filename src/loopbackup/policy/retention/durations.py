@@ -18,6 +18,7 @@ __all__ = ["Duration", "duration", "zone"]
 _FORM: Final = re.compile(
     r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?"
 )
+SHORTEST_MONTH: Final = 28
 _FAR: Final = datetime.max.replace(tzinfo=UTC)
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _MAX: Final = 9999 * 366 * 86_400
@@ -48,9 +49,11 @@ class Duration:
     def _moved(self, moment: datetime, where: tzinfo, sign: int) -> datetime:
         try:
             if self.months or self.days:
-                local = _months(moment.astimezone(where), sign * self.months)
-                moment = local + timedelta(days=sign * self.days)
-            return moment.astimezone(UTC) + timedelta(seconds=sign * self.seconds)
+                moment = _months(moment.astimezone(where), sign * self.months)
+                if self.days:
+                    moment += timedelta(days=sign * self.days)
+            moment = moment.astimezone(UTC)
+            return moment + timedelta(seconds=sign * self.seconds) if self.seconds else moment
         except (OverflowError, ValueError):
             return _FAR if sign > 0 else _LONG_AGO
 
@@ -65,8 +68,10 @@ def _months(local: datetime, months: int) -> datetime:
     year, month = divmod(count, 12)
     if not 1 <= year <= 9999:
         raise OverflowError
-    last = calendar.monthrange(year, month + 1)[1]
-    return local.replace(year=year, month=month + 1, day=min(local.day, last))
+    day = local.day
+    if day > SHORTEST_MONTH:
+        day = min(day, calendar.monthrange(year, month + 1)[1])
+    return local.replace(year=year, month=month + 1, day=day)
 
 
 @lru_cache(maxsize=256)

@@ -90,7 +90,7 @@ def _count(
             continue
         found = seen[snapshot.id]
         found.asked = True
-        if rule.keep_tags.items() & snapshot.tags.items():
+        if rule.keep_tags and rule.keep_tags.items() & snapshot.tags.items():
             found.kept.append(f"{rule.id}: tag")
         if any(selects({"name": name}, snapshot) for name in rule.keep_names):
             found.kept.append(f"{rule.id}: name")

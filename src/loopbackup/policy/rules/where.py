@@ -58,6 +58,8 @@ def check_where(where: object) -> dict[str, str]:
 
 def selects(where: Mapping[str, str], what: Labelled) -> bool:
     """Tell whether a snapshot is meant."""
+    if not where:
+        return True
     return all(_value_fits(pattern, _value(key, what)) for key, pattern in where.items())
 
 
