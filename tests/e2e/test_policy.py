@@ -492,3 +492,26 @@ def test_access_and_keys_have_places_that_the_vault_tells(tmp_path: Path) -> Non
         lb.Vault.create(tmp_path / "w", Elsewhere(tmp_path / "kms2"), actor=inside, **given)
     with pytest.raises(lb.PolicyError, match="where the key service is is not known"):
         lb.Vault.create(tmp_path / "x", lb.Passphrase("correct horse"), actor=inside, **given)
+
+
+def test_refusals_are_recorded_although_the_policy_cannot_be_loaded_any_more(
+    install: Install,
+) -> None:
+    """Another process sets a policy that this one lacks the plug-in for, and this one ends."""
+    remove = install("house", "loopbackup.gates", "house", "acme_sundays:load_house")
+    from acme_sundays import House
+
+    store = MemoryStore()
+    create(store)
+    with reopen(store, actor=JOB) as vault:
+        snapshot = vault.backup(items({"a": b"a"}), name="n")
+        with pytest.raises(lb.PolicyError):
+            vault.restore(snapshot, "/nowhere")
+        with reopen(store, actor=ADMIN) as other:
+            other.set_policy(House("no backups"), reason="ours")
+        remove()
+        with pytest.raises(lb.PolicyError, match="not installed"):
+            vault.snapshots()
+    with reopen(store, override="looking") as vault:
+        last = list(vault.ledger.entries())[-2]
+    assert (last.kind, last.action, last.actor) == ("refused", "restore", "svc-backup")

@@ -68,10 +68,13 @@ def dumps(policy: Policy) -> str:
 
     Raises:
         InputError: One of its rules cannot be written: it has no ``options()``, they do not fit
-            into TOML, or no entry point names its class.
+            into TOML, or no entry point names its class. Or its tables are others than those of
+            the library with rows of a host.
     """
     import tomli_w
 
+    if shipped().with_regions(*policy.tables.own).digest != policy.tables.digest:
+        raise InputError("only rows of regions that a host has added can be written, no tables")
     tables = []
     for rule in policy.rules:
         options = getattr(rule, "options", None)

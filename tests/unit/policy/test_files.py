@@ -153,3 +153,13 @@ def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         policy.load(tmp_path / "long.toml")
     with pytest.raises(lb.InputError, match="from text"):
         policy.loads(b"version = 1")  # type: ignore[arg-type]
+
+
+def test_tables_of_ones_own_cannot_be_written() -> None:
+    """Rows can; a vault would be judged by other tables than those that were meant."""
+    found = policy.tables()
+    mine = policy.Tables(found.regions[:50], {"EU": []}, version="1", as_of=found.as_of)
+    made = policy.Policy(policy.Access({}), tables=mine)
+
+    with pytest.raises(lb.InputError, match="no tables"):
+        made.dumps()

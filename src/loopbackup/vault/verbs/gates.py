@@ -107,8 +107,8 @@ class Gates:
         Raises:
             PolicyError: Kind "not_installed", or "lost_policy": nobody can tell what it says.
         """
-        if self.override_until is not None and session.log.now() < self.override_until:
-            return AllowAll(digest=f"override of {self._digest(session)}")
+        if self._overrides(session):
+            return AllowAll(digest=self.digest(session))
         if self.given is not None:
             return self.given
         return self.stored(session) or AllowAll()
@@ -129,10 +129,22 @@ class Gates:
             loaded = self._loaded = _Loaded(policy.index, load_gate(open_policy(session, policy)))
         return loaded.gate
 
-    def _digest(self, session: Any) -> str:
+    def digest(self, session: Any) -> str:
+        """Name the policy that binds, for the audit log; also where it cannot be loaded."""
+        if self._overrides(session):
+            return f"override of {self._stored_digest(session)}"
+        return self._stored_digest(session) if self.given is None else self.given.digest
+
+    def _overrides(self, session: Any) -> bool:
+        return self.override_until is not None and session.log.now() < self.override_until
+
+    def _stored_digest(self, session: Any) -> str:
         policy: SetPolicy | None = session.log.state.policy
         if policy is None:
             return "none"
+        loaded = self._loaded
+        if loaded is not None and loaded.index == policy.index:
+            return loaded.gate.digest
         try:
             return open_policy(session, policy).digest
         except PolicyError:

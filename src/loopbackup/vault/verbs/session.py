@@ -275,7 +275,7 @@ class Session:
             device=actor.device,
             action=action,
             reason=reason,
-            policy=self.gate.digest,
+            policy=self.gates.digest(self),
             details={k: str(v) for k, v in details.items()},
         )
         ref = month + self.keyring.generation_ref
