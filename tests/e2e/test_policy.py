@@ -116,12 +116,15 @@ def test_place_that_the_policy_refuses_gets_no_vault(location: str | None) -> No
     assert pickle.loads(pickle.dumps(caught.value)).decision == caught.value.decision
 
 
-def test_policy_has_to_be_one_that_can_be_kept() -> None:
+@pytest.mark.parametrize(
+    "given", [AllowAll(), "version = 1", policy.Policy, policy.Residency(allow="SE")], ids=str
+)
+def test_policy_has_to_be_one_that_can_be_kept(given: Any) -> None:
     """A gate that nobody could load again is refused before anything is asked."""
     store = CountingStore(MemoryStore())
 
     with pytest.raises(lb.InputError, match=r"Policy\(\.\.\.\)"):
-        create(store, AllowAll())  # type: ignore[arg-type]
+        create(store, given)
 
     assert store.snapshot().total == 0
 

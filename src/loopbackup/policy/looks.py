@@ -39,7 +39,7 @@ class PolicyDecision(Decision):
         return html.card(f"{self.action}", facts, *([table] if rows else []))
 
 
-@frozen
+@frozen(repr=False)
 class PolicyPlan(RetentionPlan):
     """A plan of a policy; a notebook shows it as a table."""
 

@@ -188,7 +188,7 @@ class Past:
     allowed: bool = True
 
 
-@frozen
+@frozen(repr=False)
 class History:
     """
     What happened in a vault, for a policy to be asked about.
@@ -205,6 +205,9 @@ class History:
 
     def __len__(self) -> int:
         return len(self.events)
+
+    def __repr__(self) -> str:
+        return f"<History: {len(self.events):,} events, {len(self.snapshots):,} snapshots>"
 
 
 @frozen
@@ -236,7 +239,7 @@ class Fate:
         return "; ".join((*self.reasons, *(f"blocked by {found}" for found in self.blocked_by)))
 
 
-@frozen
+@frozen(repr=False)
 class RetentionPlan:
     """
     Which snapshots live and which go; ``keep`` and ``expire`` partition them.
@@ -250,6 +253,10 @@ class RetentionPlan:
     blocked: tuple[Fate, ...] = ()
     at: datetime | None = None
     policy: str = ""
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.keep):,} stay, {len(self.expire):,} go, {len(self.blocked):,} blocked"
+        return f"<{type(self).__name__}: {counts}>"
 
     def __str__(self) -> str:
         every = sorted(

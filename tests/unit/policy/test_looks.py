@@ -33,6 +33,12 @@ def test_calendar_has_a_sign_for_each_day() -> None:
     assert policy.Policy().plan_retention([], at=NOW).calendar() == head
 
 
+def test_plan_is_short_where_it_is_printed_by_accident() -> None:
+    """A hundred thousand snapshots are no line of a log."""
+    assert repr(plan()) == "<PolicyPlan: 3 stay, 3 go, 1 blocked>"
+    assert repr(policy.History()) == "<History: 0 events, 0 snapshots>"
+
+
 def test_notebook_shows_a_plan_with_its_reasons() -> None:
     """Names that are HTML are text."""
     shown = plan()._repr_html_()

@@ -32,7 +32,7 @@ def body_of(gate: object) -> PolicyBody:
         InputError: It is none that can be kept: no gate, no text, or too long.
         PolicyError: Kind "not_installed": it could not be loaded again here.
     """
-    if not isinstance(gate, StoredGate):
+    if isinstance(gate, type) or not isinstance(gate, StoredGate):
         raise InputError(
             f"a policy is a Policy(...), or another gate with a loader and dumps(), "
             f"not {type(gate).__name__}"
