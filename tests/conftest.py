@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.plugins import Install, installer
 
 # Wall time on shared machines says nothing, so examples are bounded by number
 # and whole tests by pytest-timeout.
@@ -96,6 +97,13 @@ def no_leaks(process_wide_loop: None) -> Iterator[None]:
         # right test; threads that were told to end get a moment to do so.
         gc.collect()
         time.sleep(0.01)
+
+
+@pytest.fixture
+def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+    """Give a function that installs a plug-in for the time of the test."""
+    with installer(tmp_path_factory.mktemp("plugins")) as found:
+        yield found
 
 
 @pytest.fixture

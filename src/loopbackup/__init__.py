@@ -52,7 +52,11 @@ if TYPE_CHECKING:
     from .terms import Restriction as Restriction
     from .terms import RetentionPlan as RetentionPlan
     from .terms import SnapshotInfo as SnapshotInfo
+    from .terms import StoredGate as StoredGate
     from .terms import Subject as Subject
+    from .upkeep import Duty as Duty
+    from .upkeep import Maintained as Maintained
+    from .upkeep import maintain as maintain
     from .vault.diff import Change as Change
     from .vault.diff import Diff as Diff
     from .vault.entry import Entries as Entries
@@ -94,12 +98,14 @@ if TYPE_CHECKING:
     from .vault.verbs.replicas import Replica as Replica
     from .vault.verbs.replicate import Replicated as Replicated
     from .vault.verbs.restore import Restored as Restored
+    from .vault.verbs.retention import Applied as Applied
 
 __all__ = [
     "Action",
     "Actor",
     "AllowAll",
     "AlreadyExistsError",
+    "Applied",
     "AwsKms",
     "BackupReport",
     "Bytes",
@@ -113,6 +119,7 @@ __all__ = [
     "DamagedData",
     "Decision",
     "Diff",
+    "Duty",
     "Entries",
     "Entry",
     "ErasedSubject",
@@ -141,6 +148,7 @@ __all__ = [
     "LocalKms",
     "Location",
     "LoopbackupError",
+    "Maintained",
     "NewerFormat",
     "NotFoundError",
     "Overlay",
@@ -165,6 +173,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreInfo",
+    "StoredGate",
     "StoredObject",
     "Subject",
     "Transport",
@@ -176,6 +185,7 @@ __all__ = [
     "check_prefix",
     "check_range",
     "gdpr",
+    "maintain",
     "policy",
     "subject_from_path",
     "testing",
@@ -222,8 +232,10 @@ _HOMES = {
         "Restriction",
         "RetentionPlan",
         "SnapshotInfo",
+        "StoredGate",
         "Subject",
     ),
+    "upkeep": ("Duty", "Maintained", "maintain"),
     "vault.diff": ("Change", "Diff"),
     "vault.entry": ("Entries", "Entry"),
     "vault.keys.aws_kms": ("AwsKms",),
@@ -268,6 +280,7 @@ _HOMES = {
     "vault.verbs.replicas": ("Replica",),
     "vault.verbs.replicate": ("Replicated",),
     "vault.verbs.restore": ("Restored",),
+    "vault.verbs.retention": ("Applied",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

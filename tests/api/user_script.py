@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import loopbackup as lb
+from loopbackup import policy
 
 
 def items() -> Iterator[lb.Item]:
@@ -57,6 +58,24 @@ def keep(vault: lb.Vault, snapshot: lb.Snapshot, subject: lb.Subject) -> str:
     return vault.ledger.append("restriction", {"reason": "disputed"}, subject=subject)
 
 
+def govern(url: str) -> policy.PolicyDecision:
+    """Bind a vault by rules, look at what they would do, and do what is due."""
+    rules = policy.Policy(
+        policy.Residency(allow="EEA"),
+        policy.Retention(keep_daily=7, keep_monthly="all", erase_after="P7Y"),
+        policy.Access({"erase": {"dpo"}}, others={"job"}, requires={"erase": 2}),
+    )
+    with lb.Vault.create(url, lb.Passphrase("p"), location="SE", policy=rules) as vault:
+        plan: lb.RetentionPlan = vault.plan_retention(requests=[("acme", "42")])
+        print(plan, [fate.not_after for fate in plan.keep], vault.apply(plan).forgotten)
+        vault.set_policy(policy.loads(rules.dumps()), reason="as before")
+        print(rules.simulate(vault.history()).refused, rules.lint(), vault.policy)
+        done: lb.Maintained = lb.maintain(vault)
+        print(done.ok, [duty.name for duty in done.duties], done.next_due_at.isoformat())
+    facts = policy.Facts(actor=lb.Actor("a", country="SE", approved_by=[lb.Actor("b")]))
+    return rules.decide(policy.Action.ERASE, facts, at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
 def handle(url: str) -> None:
     """Look at the attributes that errors carry."""
     try:
@@ -79,4 +98,7 @@ def misuse(vault: lb.Vault, snapshot: lb.Snapshot) -> None:
     vault.restore(snapshot, "/restore", progress=5)  # type: ignore[arg-type]
     vault.restore(snapshot, "/restore", cancel=True)  # type: ignore[arg-type]
     lb.Item("a", b"x")  # type: ignore[call-arg]
+    policy.Retention(7)  # type: ignore[call-arg]
+    policy.Policy("EEA")  # type: ignore[arg-type]
+    vault.set_policy(policy.Policy())  # type: ignore[call-arg]
     snapshot.nmae  # type: ignore[attr-defined]  # noqa: B018

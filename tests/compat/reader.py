@@ -29,10 +29,10 @@ from cryptography.hazmat.primitives.kdf import argon2, hkdf
 from msgspec.msgpack import decode, encode
 
 PLACES = {b"p": "packs/{0:.2}/{0}", b"i": "index/{0}", b"l": "lists/{0}", b"s": "keys/shard/{0}"}
-KINDS = {"reader": "restore read refused", "writer": "domains snapshot claim run-failed",
+KINDS = {"reader": "restore read refused override", "writer": "domains snapshot claim run-failed",
          "maintainer": "forget prune swept summary check claim-lapsed located replica replicated",
          "admin": "created writer epoch hold release restriction lift overlay register receipt "
-         "replica-lost"}  # fmt: skip
+         "replica-lost policy"}  # fmt: skip
 ROLES = {kind: role for role, kinds in KINDS.items() for kind in kinds.split()}
 LISTS = {"domains": (2,), "snapshot": (5, 7), "prune": (1, 3, 6), "check": (3,), "overlay": (4,)}
 ENTRY_KINDS = ("file", "folder", "symlink", "fifo", "char", "block", "socket", "item", "problem")
@@ -116,6 +116,7 @@ class Ledger:
         need(header_hash == self.header_hash and first.writer in self.writers, "another record 0")
         self.shards, self.alarms = dict[int, bytes](shards), list[tuple[int, str]]()
         self.snapshots, self.marks = dict[bytes, Frame](), dict[bytes, tuple[str, bytes, Any]]()
+        self.policy: tuple[int, list[Any]] = -1, []  # The record that set it, and its bodies.
         self.segments, self.condemned = dict[bytes, bytes](), set[bytes]()  # Name to front.
         self.size, self.tree, self._peaks = 0, hashlib.sha256().digest(), list[bytes]()
         self._append(record_0)
@@ -225,6 +226,9 @@ class Ledger:
             self.segments = {n: f for n, f in self.segments.items() if n not in dead | old} | new
         elif frame.kind == "writer":
             self._enrol(frame.facts[0])
+        sets = {"created": any(frame.facts[8:]), "policy": True}.get(frame.kind, False)
+        need(frame.kind != "policy" or frame.facts[0] == self.policy[0], "it replaces another")
+        self.policy = (self.size, frame.bodies) if sets else self.policy
 
     def _add_segments(self, names: bytes, packs: bytes = b"", packs_list: bytes = b"") -> None:
         segments = self._fronts(names)
@@ -396,11 +400,14 @@ class Vault:
                     return content
         raise ValueError(f"{kind} chunk {chunk_id.hex()} is nowhere whole")
 
-    def snapshot(self, snapshot_id: bytes) -> dict[str, Any]:
-        """Read the body of a live snapshot: its name, tags and so on (6.4)."""
-        bodies = self.ledger.snapshots[snapshot_id].bodies
+    def body(self, bodies: list[Any]) -> dict[str, Any]:
+        """Read the body of a live snapshot, its name, tags and so on, or of the policy (6.4)."""
         for use, ref, body in (found for found in bodies if found[0] in ("meta", "domain")):
-            key = self.domains[ref].secret if use == "domain" else dict(self.vault_keys)[u32(ref)]
+            key = (
+                self.domains[ref].secret
+                if use == "domain"
+                else dict(self.vault_keys)[u32(ref[-4:])]
+            )
             key = derive(key, "body" if use == "domain" else "body/meta", self.vid + ref)
             return dict(decode(unseal(body, 8, key, self.vid)))
         return {"name": ""}  # The body that says it is lost.
@@ -491,9 +498,11 @@ def read(folder: Path, kind: str, secret: str, out: Path | None = None) -> dict[
         place = out and out / snapshot_id.hex()
         place.mkdir(parents=True) if place else None  # New: no link leads out of it.
         with vault.told(snapshot_id.hex()):
-            found = {"id": snapshot_id} | vault.snapshot(snapshot_id)
+            bodies = vault.ledger.snapshots[snapshot_id].bodies
+            found = {"id": snapshot_id} | vault.body(bodies)
             snapshots.append(found | {"entries": restore(vault, snapshot_id, place)})
     told = {"alarms": vault.ledger.alarms, "problems": vault.problems, "vault": vault.vid}
+    told["policy"] = vault.body(vault.ledger.policy[1]).get("text")
     told["head"] = f"{vault.ledger.size}:{vault.ledger.tree.hex()}"
     return told | {"snapshots": snapshots}
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import loopbackup as lb
+from loopbackup import policy
 from loopbackup.testing.memory import SIZES
 from loopbackup.vault.keys.credentials import Credential
 from loopbackup.vault.vault import Vault
@@ -250,7 +251,11 @@ def expected_snapshot(snapshot: lb.Snapshot, entries: list[Expected]) -> Expecte
 
 @contextmanager
 def new_vault(
-    folder: Path, key: Credential, clock: Clock, sizes: dict[str, int]
+    folder: Path,
+    key: Credential,
+    clock: Clock,
+    sizes: dict[str, int],
+    rules: policy.Policy | None = None,
 ) -> Iterator[Vault]:
     """Make and open a vault that waits for nothing before it deletes."""
     create_vault(
@@ -262,6 +267,8 @@ def new_vault(
         single_writer=False,
         clock=clock,
         sizes=sizes,
+        policy=rules,
+        actor=ACTOR,
     )
     with tempfile.TemporaryDirectory() as state_dir:
         session = open_vault(
@@ -293,7 +300,7 @@ def make_tree(folder: Path, source: Path) -> Expected:
             clock.now += timedelta(days=1)
             if not night:
                 vault.keys.rotate()
-        return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
+        return {"vault": vault.id, "head": vault.head, "policy": None, "snapshots": snapshots}
 
 
 def set_marks(vault: Vault, snapshot: str) -> None:
@@ -310,10 +317,13 @@ def set_marks(vault: Vault, snapshot: str) -> None:
 
 
 def make_items(folder: Path, source: Path) -> Expected:
-    """Make the vault of items: small sizes, marks, three snapshots, the second one forgotten."""
+    """Make the vault of items: small sizes, policies, marks, three snapshots, one forgotten."""
     clock, snapshots = Clock(), []
     key = lb.KeyFile.generate(folder / "key")
-    with new_vault(folder / "vault", key, clock, SMALL) as vault:
+    first = policy.Policy(policy.Access({}, others={"admin"}))
+    second = policy.Policy(*first.rules, policy.Retention(keep_daily=2, erase_after="P7Y"))
+    with new_vault(folder / "vault", key, clock, SMALL, first) as vault:
+        vault.set_policy(second, reason="golden vault")
         for night in range(3):
             items = some_items(night)
             snapshot = vault.backup(items, name="items", tags={"night": str(night)})
@@ -335,7 +345,8 @@ def make_items(folder: Path, source: Path) -> Expected:
         for expected in snapshots:
             entries = [entry for entry in expected["entries"] if entry["subject"] != [*gone]]
             expected["entries"] = entries
-        return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
+        told = {"vault": vault.id, "head": vault.head, "policy": second.dumps()}
+        return told | {"snapshots": snapshots}
 
 
 def make_long(folder: Path, source: Path) -> Expected:
@@ -345,7 +356,7 @@ def make_long(folder: Path, source: Path) -> Expected:
     with new_vault(folder / "vault", key, Clock(), TINY) as vault:
         snapshot = vault.backup([item], name="long")
         snapshots = [expected_snapshot(snapshot, expected_items([item]))]
-        return {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
+        return {"vault": vault.id, "head": vault.head, "policy": None, "snapshots": snapshots}
 
 
 VAULTS = {"tree": make_tree, "items": make_items, "long": make_long}

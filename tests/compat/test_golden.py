@@ -17,6 +17,7 @@ import pytest
 from tests.compat import reader, regenerate
 
 import loopbackup as lb
+from loopbackup import policy
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.ledger.commit import Draft
 
@@ -49,12 +50,12 @@ def read(golden: Path, out: Path | None = None) -> Found:
     return found
 
 
-def open_copy(golden: Path, tmp_path: Path) -> lb.Vault:
+def open_copy(golden: Path, tmp_path: Path, actor: lb.Actor | None = regenerate.ACTOR) -> lb.Vault:
     """Open a copy of a golden vault with the library; nothing may be written to it."""
     kind, file = secret_of(golden)
     key = lb.KeyFile(file) if kind == "keyfile" else lb.Passphrase.from_file(file)
     shutil.copytree(golden / "vault", tmp_path / "copy")
-    return lb.Vault.open(tmp_path / "copy", key, read_only=True, state_dir=None)
+    return lb.Vault.open(tmp_path / "copy", key, actor=actor, read_only=True, state_dir=None)
 
 
 def only_expected(found: Found, expected: Found) -> Found:
@@ -65,7 +66,8 @@ def only_expected(found: Found, expected: Found) -> Found:
         pairs = zip(entries, wanted["entries"], strict=True)
         reduced = [{field: entry.get(field) for field in fields} for entry, fields in pairs]
         snapshots.append({field: snapshot[field] for field in wanted} | {"entries": reduced})
-    return {"vault": found["vault"], "head": found["head"], "snapshots": snapshots}
+    told = {key: found[key] for key in ("vault", "head", "policy")}
+    return told | {"snapshots": snapshots}
 
 
 def look(path: bytes, kind: str) -> Found:
@@ -163,6 +165,16 @@ def test_what_registers_say_outlives_the_erasure_of_a_golden_vault(tmp_path: Pat
     ]
 
 
+def test_policy_of_a_golden_vault_binds(tmp_path: Path) -> None:
+    """What an older library wrote down is a policy to this one, and the same."""
+    with open_copy(regenerate.DATA / "items", tmp_path, actor=None) as vault:
+        bound = vault.policy
+        assert isinstance(bound, policy.Policy)
+        assert bound.dumps() == expected_of(regenerate.DATA / "items")["policy"]
+        with pytest.raises(lb.PolicyError, match="role admin"):
+            vault.snapshots()
+
+
 def shown(entry: lb.Entry) -> Found:
     """Say what the library tells about an entry."""
     subject = [entry.subject] if isinstance(entry.subject, str) else [*(entry.subject or ())]
@@ -219,7 +231,8 @@ def test_many_entries_of_one_subject_are_read_by_the_page_alone(tmp_path: Path) 
         snapshot = vault.backup(items, name="many")
         entries = regenerate.expected_items(items)
         snapshots = [regenerate.expected_snapshot(snapshot, entries)]
-        expected = {"vault": vault.id, "head": vault.head, "snapshots": snapshots}
+        told = {"vault": vault.id, "head": vault.head, "policy": None}
+        expected = told | {"snapshots": snapshots}
 
     found = read(tmp_path)
 

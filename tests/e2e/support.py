@@ -77,6 +77,7 @@ def reopen(
     read_only: bool = False,
     actor: Actor | None = None,
     gate: Gate | None = None,
+    override: str | None = None,
     clock: Callable[[], datetime] = system_clock,
 ) -> Vault:
     """Open the vault in *store* as another process would."""
@@ -90,6 +91,7 @@ def reopen(
         clock=clock,
         state_dir=state_dir,
         gate=gate,
+        override=override,
         store=store,
     )
     return Vault(session, actor)

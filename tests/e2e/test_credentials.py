@@ -18,7 +18,7 @@ from loopbackup.errors import (
     NewerFormat,
     PolicyError,
 )
-from loopbackup.terms import Decision, Facts, Hold, RetentionPlan, SnapshotInfo
+from loopbackup.terms import Decision, Facts, Fate, Hold, RetentionPlan, SnapshotInfo
 from loopbackup.vault.format import codec, names
 from loopbackup.vault.format import record as rec
 from loopbackup.vault.keys.credentials import Seed
@@ -202,7 +202,7 @@ class Deny:
         self, snapshots: Sequence[SnapshotInfo], holds: Sequence[Hold], *, at: datetime
     ) -> RetentionPlan:
         """Keep everything."""
-        return RetentionPlan(keep=tuple(snapshots))
+        return RetentionPlan(keep=tuple(Fate(snapshot) for snapshot in snapshots))
 
 
 VERBS = {

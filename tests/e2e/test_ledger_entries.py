@@ -86,7 +86,7 @@ def test_who_and_why_are_not_shown_from_altered_bytes(store: MemoryStore, cut: b
 
         shown = list(vault.ledger.entries())
 
-    nobody: dict[str, Any] = dict.fromkeys(("actor", "action", "reason", "purpose"))
+    nobody: dict[str, Any] = dict.fromkeys(("actor", "action", "reason", "purpose", "policy"))
     assert whole[-1].reason == "case 17"
     assert shown == [*whole[:-1], evolve(whole[-1], roles=(), **nobody)]
 

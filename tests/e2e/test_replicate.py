@@ -219,14 +219,14 @@ class Residency:
 
 
 def test_gate_is_asked_before_the_first_byte() -> None:
-    """With the location as declared; refused, the store has heard of nothing."""
+    """With the location as declared; refused, the store was asked where it lies, no more."""
     store, gate = MemoryStore(), Residency()
     create(store)
     there = CountingStore(MemoryStore())
     with reopen(store, gate=gate) as vault:
         with pytest.raises(lb.PolicyError, match="it lies in US"):
             replicate(vault, there, Location("US", region="us-east-1"))
-        assert there.snapshot().total == 0
+        assert there.snapshot().requests == {"describe": 1}
 
         replicate(vault, there, Location("FI", region="europe-north1", provider="acme"))
 

@@ -30,6 +30,7 @@ from tests.e2e.shell import (
 from tests.e2e.support import Clock
 
 import loopbackup as lb
+from loopbackup import policy
 from loopbackup.cli.failures import Exit
 from loopbackup.cli.tables import in_order
 
@@ -380,6 +381,28 @@ def test_a_restore_is_recorded_where_that_is_asked_for(tmp_path: Path, shell: Sh
     assert restored.actor == read.actor
     assert restored.actor
     assert restored.purpose == read.purpose == "incident 88"
+
+
+def test_policy_is_asked_unless_the_glass_is_broken(tmp_path: Path, shell: Shell) -> None:
+    """The command has no role; what is overridden stands in the ledger with --record."""
+    vault = tmp_path / "vault"
+    rules = policy.Policy(policy.Access({}, others={"job"}))
+    job = lb.Actor("svc-backup", roles={"job"})
+    key = lb.Passphrase(PASSPHRASE)
+    with lb.Vault.create(vault, key, policy=rules, actor=job, state_dir=None) as opened:
+        opened.backup([lb.Item("a", data=b"1")], name="n")
+    mine = Shell(shell.folder, vault)
+
+    refused = mine.run("restore", "latest", "one")
+    mine.told("restore", "latest", "two", "--override", "incident 88")
+    mine.told("restore", "latest", "three", "--override", "incident 88", "--record", "incident 88")
+
+    assert refused.returncode != 0
+    assert "the actor has no role" in str(refused.stderr)
+    assert (shell.folder / "two" / "a").read_bytes() == b"1"
+    with lb.Vault.open(vault, key, actor=job, state_dir=None) as opened:
+        kinds = [entry.kind for entry in opened.ledger.entries()]
+    assert kinds == ["created", "snapshot", "override", "restore"]
 
 
 # ---- ways in

@@ -8,10 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from attrs import define, field
-from tests.servers.processes import REGION, START, Certificates, S3Server, make_certificates
+from tests.servers.aws import HOSTS, Aws
+from tests.servers.processes import (
+    REGION,
+    START,
+    Certificates,
+    S3Server,
+    make_certificates,
+    moto,
+)
+from tests.servers.tunnel import tunnel_to
 
 from loopbackup.vault.store.s3.driver import S3Store
 
@@ -106,3 +116,22 @@ def make_bucket(servers: Servers) -> Iterator[MakeBucket]:
     for bucket in made:
         for store in bucket.stores:
             store.close()
+
+
+@pytest.fixture(scope="session")
+def aws_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[int, Certificates, Path]]:
+    """Run a server with a certificate for a host of AWS."""
+    folder = tmp_path_factory.mktemp("aws")
+    certificates = make_certificates(folder / "certificates", *HOSTS)
+    with moto(folder, certificates) as server:
+        yield urlsplit(server.endpoint).port or 0, certificates, folder / "moto.log"
+
+
+@pytest.fixture
+def aws(aws_server: tuple[int, Certificates, Path]) -> Iterator[Aws]:
+    """Give what stands for AWS."""
+    port, certificates, log = aws_server
+    with tunnel_to(port) as proxy:
+        yield Aws(proxy, certificates, log)

@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from attrs import define
 from tests.e2e.support import Clock, items
+from tests.servers.aws import Aws
 from tests.servers.conftest import MakeBucket
-from tests.servers.processes import KEY, SECRET, Certificates, make_certificates, moto
-from tests.servers.tunnel import tunnel_to
 
 import loopbackup as lb
 from loopbackup.errors import InputError
 from loopbackup.vault.store.s3.driver import S3Store
 
 PASSPHRASE = lb.Passphrase("correct horse battery staple")
-REGION = "eu-west-1"
-HOSTS = [f"s3.{region}.amazonaws.com" for region in (REGION, "eu-north-1", "us-west-2")]
-
-
-@define
-class Aws:
-    """What stands for AWS: its host names lead to a server of ours, with a certificate for them."""
-
-    proxy: str
-    certificates: Certificates
-
-    def options(self, region: str = REGION) -> dict[str, Any]:
-        """Reach it; no endpoint is named, as for AWS itself."""
-        return {
-            "key": KEY,
-            "secret": SECRET,
-            "client_kwargs": {"region_name": region, "verify": str(self.certificates.authority)},
-            "config_kwargs": {
-                "proxies": {"https": self.proxy},
-                "s3": {"addressing_style": "path"},
-            },
-        }
-
-    def bucket(self, region: str) -> str:
-        """Make a bucket in *region*; give a URL in it."""
-        store = S3Store(f"s3://acme-{secrets.token_hex(6)}/prod", **self.options(region))
-        where = {"LocationConstraint": region}
-        store._client.call("create_bucket", Bucket=store.bucket, CreateBucketConfiguration=where)
-        store.close()
-        return f"s3://{store.bucket}/prod"
-
-
-@pytest.fixture(scope="module")
-def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Certificates]]:
-    """Run a server with a certificate for a host of AWS."""
-    folder = tmp_path_factory.mktemp("aws")
-    certificates = make_certificates(folder / "certificates", *HOSTS)
-    with moto(folder, certificates) as server:
-        yield urlsplit(server.endpoint).port or 0, certificates
-
-
-@pytest.fixture
-def aws(aws_server: tuple[int, Certificates]) -> Iterator[Aws]:
-    """Give what stands for AWS."""
-    port, certificates = aws_server
-    with tunnel_to(port) as proxy:
-        yield Aws(proxy, certificates)
 
 
 def test_aws_is_asked_and_what_it_says_is_recorded(aws: Aws) -> None:

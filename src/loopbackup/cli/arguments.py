@@ -50,6 +50,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "state_dir": None,
     "no_state": False,
     "record": None,
+    "override": None,
     "passphrase_file": None,
     "passphrase_command": None,
     "key_file": None,
@@ -261,6 +262,7 @@ def _add_shared(
     add(vault, "--state-dir", metavar="FOLDER", help="where this machine remembers vaults")
     add(vault, "--no-state", action="store_true", help="remember nothing, look up nothing")
     add(vault, "--record", metavar="REASON", help="write into the ledger who did this, and why")
+    add(vault, "--override", metavar="REASON", help="do not ask the vault's policy; with --record")
 
     keys = parser.add_argument_group("what opens it, one of these; else you are asked")
     told_file = f"its first line is the passphrase; - is standard input (or {ENV_PASSPHRASE_FILE})"

@@ -46,6 +46,7 @@ def open_vault(args: argparse.Namespace, output: Output) -> lb.Vault:
         "read_only": args.record is None,
         "head": args.head,
         "public_key": args.public_key,
+        "override": args.override,
     }
     if args.no_state:
         given["state_dir"] = None

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from .faults import Crashed as Crashed
     from .faults import FaultStore as FaultStore
     from .memory import memory_vault as memory_vault
+    from .rules import RuleSuite as RuleSuite
     from .suite import StoreSuite as StoreSuite
 
-__all__ = ["Crashed", "FaultStore", "StoreSuite", "find_canary", "memory_vault"]
+__all__ = ["Crashed", "FaultStore", "RuleSuite", "StoreSuite", "find_canary", "memory_vault"]
 
 _HOMES = {
     "Crashed": "faults",
     "FaultStore": "faults",
+    "RuleSuite": "rules",
     "StoreSuite": "suite",
     "find_canary": "canary",
     "memory_vault": "memory",
@@ -30,11 +32,11 @@ if not TYPE_CHECKING:
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if home == "suite" and f"{__name__}.suite" not in sys.modules:
-            # Only with it do the suite's bare asserts say what they compared.
+        if home in ("rules", "suite") and f"{__name__}.{home}" not in sys.modules:
+            # Only with it do a suite's bare asserts say what they compared.
             import pytest
 
-            pytest.register_assert_rewrite(f"{__name__}.suite")
+            pytest.register_assert_rewrite(f"{__name__}.{home}")
         value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
         globals()[name] = value
         return value

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from ..terms import Actor, Gate
+from ..terms import Actor, Gate, StoredGate
 from ..vault.keys.credentials import Seed
 from ..vault.store.memory import MemoryStore
 from ..vault.store.protocol import Store
@@ -35,6 +35,7 @@ def memory_vault(
     grace_s: int = 86_400,
     clock: Callable[[], datetime] = system_clock,
     store: Store | None = None,
+    location: str | None = None,
 ) -> Vault:
     """
     Make and open a vault in memory, without the cost of a passphrase.
@@ -43,26 +44,32 @@ def memory_vault(
     smaller chunks and packs.
 
     Args:
-        policy: What to ask before each action; allows all by default.
+        policy: A :class:`loopbackup.policy.Policy`, which is kept in the vault, or any other
+            gate, which this handle asks before each action; allows all by default.
         actor: Who acts.
         grace_s: As for ``Vault.create``.
         clock: Gives aware datetimes.
+        location: As for ``Vault.create``.
         store: Something else than memory, such as a ``FaultStore``.
     """
     store = store or MemoryStore(clock=clock)
+    kept = policy if isinstance(policy, StoredGate) else None
     seed = Seed(os.urandom(32))
     create_vault(
         "memory://test",
         seed,
         storage_options=None,
-        location=None,
+        location=location,
         grace_s=grace_s,
         single_writer=True,
         clock=clock,
         store=store,
         sizes=SIZES,
+        policy=kept,
+        actor=actor,
     )
-    return open_memory_vault(store, seed, policy=policy, actor=actor, clock=clock)
+    gate = policy if kept is None else None
+    return open_memory_vault(store, seed, policy=gate, actor=actor, clock=clock)
 
 
 def open_memory_vault(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import field, frozen
 
 from ..errors import DamagedData, InputError, NotFoundError
-from ..terms import Action, Actor, Subject, SubjectKey, subject_key
+from ..terms import Action, Actor, Facts, Past, Place, Subject, SubjectKey, subject_key
 from .format import codec
 from .format import record as rec
 from .format.markfacts import HoldBody, NoteBody, OverlayBody
@@ -21,7 +21,7 @@ from .verbs.session import AuditBody, Session, to_datetime
 if TYPE_CHECKING:
     from .marking import Appended
 
-__all__ = ["Ledger", "LedgerEntry"]
+__all__ = ["Ledger", "LedgerEntry", "past_of"]
 
 _BODIES: Final[Mapping[type, Any]] = {
     rec.Held: HoldBody,
@@ -56,6 +56,10 @@ class LedgerEntry:
     purpose: str | None = None
     payload: bytes | None = None
     """Of an event of a register: what was appended; None where its keys are gone."""
+    policy: str | None = None
+    """Digest of the policy that was asked: ``"none"``, or ``"override of ..."``."""
+    details: Mapping[str, str] = field(factory=dict)
+    """What else was written down: of a retention, why each snapshot went."""
 
     def __str__(self) -> str:
         when = f"{self.at:%Y-%m-%d %H:%M:%S}" if self.at else "-"
@@ -204,6 +208,8 @@ class Ledger:
             tuple(audit.roles) if audit else (),
             audit.purpose if audit else None,
             payload,
+            audit.policy if audit else None,
+            audit.details if audit else {},
         )
 
     def _own_body(self, record: rec.Record, facts: rec.Facts) -> tuple[bytes | None, str | None]:
@@ -230,6 +236,15 @@ class Ledger:
                 except (NotFoundError, DamagedData):
                     return None
         return None
+
+
+def past_of(entry: LedgerEntry, place: Place) -> Past:
+    """Give what a record tells as a question that a policy can be asked; today's place."""
+    assert entry.action is not None
+    assert entry.at is not None
+    actor = Actor(entry.actor, roles=entry.roles, purpose=entry.purpose) if entry.actor else None
+    facts = Facts(actor=actor, reason=entry.reason, places=(place,))
+    return Past(entry.action, facts, entry.at, allowed=entry.kind != "refused")
 
 
 def _instant(what: str, moment: object) -> datetime | None:

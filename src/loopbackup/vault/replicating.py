@@ -31,6 +31,11 @@ class Replicating(Looking):
         self._session.check_open()
         return list_replicas(self._session)
 
+    @property
+    def given_replicas(self) -> tuple[str, ...]:
+        """URLs of the replicas that were given to :meth:`open`."""
+        return tuple(self._session.replicas)
+
     @overload
     def replicate(
         self,

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ..errors import ErasedSubject, IncompleteBackup, InputError
 from ..progress import CancelLike, ProgressLike, Reporter
 from ..show import html, text
-from ..terms import Actor, Subject, check_actor, subject_key
+from ..terms import Actor, Location, StoredGate, Subject, check_actor, subject_key
 from .format.snapshot import check_labels
+from .governing import Governing
 from .keys.credentials import Credential
 from .keys.kms import Kms
 from .keysview import Keys
@@ -32,6 +33,7 @@ from .store.protocol import Store
 from .store.registry import open_store, redact_url
 from .verbs.creation import create_vault
 from .verbs.hosting import default_state_dir, system_clock
+from .verbs.locate import declared_text
 from .verbs.look import latest
 from .verbs.opening import open_vault
 from .verbs.session import Session, to_datetime
@@ -83,7 +85,7 @@ def _replica_stores(
     return {url: partial(opened, url, options) for url, options in replicas.items()}
 
 
-class Vault(Marking, Replicating):
+class Vault(Marking, Replicating, Governing):
     """
     An open vault. Thread-safe; a context manager; not picklable.
 
@@ -104,7 +106,8 @@ class Vault(Marking, Replicating):
         key: Credential | Kms,
         *,
         storage_options: Mapping[str, Any] | None = None,
-        location: str | None = None,
+        location: str | Location | None = None,
+        policy: StoredGate | None = None,
         grace_s: int = 86_400,
         single_writer: bool = False,
         actor: Actor | None = None,
@@ -124,6 +127,9 @@ class Vault(Marking, Replicating):
                 there are regions. Recorded beside what the provider says. AWS is
                 asked, and has to say the same; of any other server over a network
                 nobody can be asked, and you have to declare it.
+            policy: The rules that bind the vault from here on, in every process: a
+                :class:`loopbackup.policy.Policy`. It is kept in the ledger, and decides
+                first whether the vault may be made here at all.
             grace_s: Seconds between condemning an object and deleting it;
                 longer than any backup takes. 0 is for tests.
             single_writer: Take on the duty that only one process writes at a
@@ -134,6 +140,8 @@ class Vault(Marking, Replicating):
             allow_insecure_loopback: As for :meth:`open`.
 
         Raises:
+            PolicyError: *policy* refuses the place; nothing was asked but its provider. Kind
+                "not_installed": the policy could not be loaded again.
             AlreadyExistsError: The place is not empty.
             InputError: The store does not keep to exclusive create, or an
                 argument is out of bounds; kind "location": it lies elsewhere than
@@ -147,7 +155,9 @@ class Vault(Marking, Replicating):
             url,
             key,
             storage_options=storage_options,
-            location=location,
+            location=declared_text(location),
+            policy=policy,
+            actor=actor,
             grace_s=grace_s,
             single_writer=single_writer,
             clock=clock,
@@ -176,6 +186,7 @@ class Vault(Marking, Replicating):
         replicas: Mapping[str, Mapping[str, Any] | None] | None = None,
         head: str | None = None,
         public_key: str | None = None,
+        override: str | None = None,
         clock: Callable[[], datetime] = system_clock,
         state_dir: StateDir = _DEFAULT,
         allow_insecure_loopback: bool = False,
@@ -196,6 +207,9 @@ class Vault(Marking, Replicating):
                 must not be behind it.
             public_key: The authority that you have kept (:attr:`public_key`);
                 a vault of another is refused before the credential is used.
+            override: Break glass: why the vault's policy is not asked for an hour from
+                now on. It is recorded in the ledger before anything else is
+                done; of a vault that is opened *read_only*, nobody but this process knows.
             clock: Gives aware datetimes; for tests and demonstrations.
             state_dir: Where this host remembers the heads that it has seen,
                 and which vault it met where. None remembers nothing beyond this
@@ -204,6 +218,8 @@ class Vault(Marking, Replicating):
                 without TLS, or with a certificate that nobody checks; for tests.
 
         Raises:
+            PolicyError: The vault's policy refuses; kind "not_installed": a plug-in that it
+                needs is not installed here; kind "lost_policy": it cannot be read.
             InsecureTransport: The connection would not be protected; nothing was sent.
             FormatError: There is no vault, or none of this library;
                 NewerFormat when it is of a newer one.
@@ -229,6 +245,7 @@ class Vault(Marking, Replicating):
             clock=clock,
             state_dir=_state_folder(state_dir),
             public_key=public_key,
+            override=override,
             allow_insecure_loopback=allow_insecure_loopback,
             replicas=_replica_stores(replicas, loopback=allow_insecure_loopback),
         )
@@ -443,6 +460,7 @@ class Vault(Marking, Replicating):
         exclude: Sequence[str] = (),
         subject: Subject | None = None,
         target_options: Mapping[str, Any] | None = None,
+        target_location: str | Location | None = None,
         overwrite: Overwrite = "never",
         dry_run: bool = False,
         progress: ProgressLike = False,
@@ -458,6 +476,8 @@ class Vault(Marking, Replicating):
             exclude: gitignore patterns of what to leave out.
             subject: Only what is about this subject.
             target_options: For the target's file system.
+            target_location: Where the target lies, as you declare it. AWS is asked; of
+                another URL this counts, where the policy says where data may lie.
             overwrite: What happens to entries that exist: ``"never"`` touched,
                 replaced if ``"changed"`` (and otherwise given the right
                 metadata), or ``"always"``.
@@ -488,6 +508,7 @@ class Vault(Marking, Replicating):
             subject=None if subject is None else subject_key(subject),
             overwrite=overwrite,
             options=target_options,
+            location=target_location,
             dry_run=dry_run,
         )
         with Reporter("restore", progress, cancel) as reporter:

@@ -193,6 +193,11 @@ VOID: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger], bytes]]] = {
         lambda g: g.make("prune", rec.Pruned(packs_list=b"L" * 32)),
     ),
     "same snapshot": (committed, lambda g: g.make("snapshot", snapshot())),
+    "policy in the place of none": (
+        lambda g: g.say("policy", rec.PolicySet(-1)),
+        lambda g: g.make("policy", rec.PolicySet(-1)),
+    ),
+    "policy in the place of another": (committed, lambda g: g.make("policy", rec.PolicySet(0))),
     "stale shard": (
         committed,
         lambda g: g.make("domains", rec.DomainsAdded([(7, b"Z" * 32, b"T" * 32)])),
@@ -332,6 +337,8 @@ def test_each_kind_needs_its_role(ledger: Ledger, kind: str) -> None:
         "replica": rec.ReplicaAdded(STORE),
         "replicated": rec.Replicated(STORE, 0, [], 0, 0),
         "replica-lost": rec.ReplicaLost(STORE),
+        "policy": rec.PolicySet(-1),
+        "override": rec.Overridden(-1),
     }[kind]
 
     record = ledger.say(kind, facts, key=key, writer=b"W" * 16)

@@ -27,6 +27,7 @@ from .header import Bytes16, Bytes32, Count
 from .markfacts import Held, Lifted, Overlaid, Registered, Released, Restricted
 from .names import content_hash
 from .placefacts import Located, Observed
+from .policyfacts import Overridden, PolicySet
 from .replicafacts import ReplicaAdded, ReplicaLost, Replicated
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "Located",
     "Observed",
     "Overlaid",
+    "Overridden",
+    "PolicySet",
     "Record",
     "Registered",
     "Released",
@@ -130,6 +133,8 @@ class Created(Facts):
     """Where the bytes lie, as declared."""
     observed: Observed | None = None
     """Where the provider says that they lie, if he can be asked."""
+    policy: bool = False
+    """The record has a body under ``meta``: the policy that binds from the beginning."""
 
 
 class DomainsAdded(Facts):
@@ -301,6 +306,8 @@ FACTS: Final[dict[str, type[Facts]]] = {
     "replica": ReplicaAdded,
     "replicated": Replicated,
     "replica-lost": ReplicaLost,
+    "policy": PolicySet,
+    "override": Overridden,
 }
 
 ROLES: Final[dict[str, str]] = {
@@ -331,6 +338,8 @@ ROLES: Final[dict[str, str]] = {
     "replica": "maintainer",
     "replicated": "maintainer",
     "replica-lost": "admin",
+    "policy": "admin",
+    "override": "reader",
 }
 """The role that a kind needs; every enrolled writer is a reader."""
 

@@ -69,6 +69,14 @@ class AwsKms:
         self._lock = threading.Lock()
         self._made: Any = None
 
+    @property
+    def region(self) -> str | None:
+        """The region of the key, where it is named by its ARN, or *region* was given."""
+        parts = self._key.split(":")
+        if len(parts) > 3 and parts[0] == "arn":
+            return parts[3] or None
+        return self._options["region_name"]
+
     def wrap(self, key: bytes, context: Mapping[str, str]) -> bytes:
         """Encrypt with the key; CredentialError when the service refuses or cannot be asked."""
         reply = _asked(

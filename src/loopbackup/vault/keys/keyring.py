@@ -28,7 +28,7 @@ from .root import KeyState, Root
 from .shards import HOMES, YOUNG, YOUNG_LIMIT_BYTES, Shard, ShardRow
 from .suppress import mark_of
 
-__all__ = ["Keyring", "first_shard", "seal_shard"]
+__all__ = ["Keyring", "first_shard", "meta_body_key", "seal_shard"]
 
 _Wanted = tuple[int, int, SubjectKey | None]
 """(home shard, search tag, subject)."""
@@ -57,6 +57,12 @@ def first_shard(root: Root) -> tuple[int, bytes, bytes]:
     domain_id, record = new_record(None, home)
     shard = Shard.build([(tag, domain_id, codec.encode(record))])
     return home, seal_shard(root, home, shard), domain_id
+
+
+def meta_body_key(root: Root, ref: bytes) -> bytes:
+    """Give the key of a ledger body of the vault itself; *ref* ends with the generation."""
+    base = root.vault_key(root.secrets.meta, int.from_bytes(ref[-4:], "little"))
+    return seal.derive(base, "body/meta", root.vault_id + ref)
 
 
 class Keyring:
@@ -129,8 +135,7 @@ class Keyring:
             base = root.vault_key(root.secrets.audit, generation)
             return seal.derive(base, "body/audit", self._vault_id + ref)
         if key == "meta":
-            base = root.vault_key(root.secrets.meta, generation)
-            return seal.derive(base, "body/meta", self._vault_id + ref)
+            return meta_body_key(root, ref)
         if key == "domain":
             return self.by_id(ref).body_key
         raise DamagedData("a body of a ledger record names no known key")

@@ -70,6 +70,12 @@ class KmsKey:
             raise InputError("a key service has wrap, unwrap and destroy")
         self._kms = kms
 
+    @property
+    def place(self) -> str | None:
+        """Where the service is, as far as it tells: its ``region``."""
+        found = getattr(self._kms, "region", None)
+        return found if isinstance(found, str) else None
+
     def new_params(self, context: Mapping[str, str] = NOWHERE) -> SlotParams:
         """Choose a seed and have it wrapped for the slot that *context* names."""
         seed = os.urandom(32)

@@ -14,6 +14,7 @@ from ..format.placefacts import Observed
 from ..format.record import BodyRef, Certificate
 from .fences import Erasure
 from .marks import MAX_MARKS, MarkKind
+from .policies import SetPolicy
 from .replicas import Replica
 from .state import (
     Alarm,
@@ -82,7 +83,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     writers: list[Certificate]
     house: Bytes16
     shards: list[tuple[int, bytes]]
-    snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]]]]
+    snapshots: list[tuple[bytes, int, int, bytes, bytes, bytes, list[tuple[BodyRef, bytes]], bytes]]
     segments: list[tuple[bytes, bytes, int, Bytes32]]
     condemned: list[tuple[bytes, int, int]]
     swept: list[tuple[bytes, int, bytes]]
@@ -94,6 +95,7 @@ class Core(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     erasures: list[tuple[Bytes16, int, int, int, int]]
     observed: tuple[Observed, int] | None
     replicas: list[StoredReplica]
+    policy: tuple[int, BodyRef | None, bytes] | None
     last_summary: int
     alarms: Annotated[list[tuple[int, str, Bytes32]], Meta(max_length=1 << 20)]
 
@@ -125,6 +127,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
             (
                 *(s.id, s.index, s.at_us, s.root, s.domains, s.domains_list),
                 [(ref, body or b"") if bodies else (ref, b"") for ref, body in s.bodies],
+                s.writer,
             )
             for s in sorted(state.snapshots.values(), key=lambda s: s.index)
         ],
@@ -142,6 +145,7 @@ def encode_state(state: State, *, bodies: bool = True) -> bytes:
         fenced=sorted(state.fenced.items()),
         erasures=sorted((name, *found) for name, found in state.erasures.items()),
         replicas=[_kept(state.replicas[k], bodies=bodies) for k in sorted(state.replicas)],
+        policy=_said(state.policy, bodies=bodies),
         last_summary=state.last_summary,
         alarms=[(a.index, a.reason, a.leaf) for a in state.alarms],
         marks=[_stored(mark, bodies=bodies) for mark in state.marks.values()],
@@ -177,7 +181,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         writers={c.writer: c for c in core.writers},
         house=core.house,
         shards=dict(core.shards),
-        snapshots={s[0]: SnapshotRecord(*s[:6], _known(s[6])) for s in core.snapshots},
+        snapshots={s[0]: SnapshotRecord(*s[:6], _known(s[6]), s[7]) for s in core.snapshots},
         segments=tuple(Segment(*s) for s in core.segments),
         condemned={name: (index, at) for name, index, at in core.condemned},
         swept={k: (upto, frozenset(split_names(kept))) for k, upto, kept in core.swept},
@@ -192,6 +196,7 @@ def decode_state(data: bytes, *, authority: bytes) -> State:
         fenced=dict(core.fenced),
         erasures={name: Erasure(*found) for name, *found in core.erasures},
         replicas={replica.store: _back(replica) for replica in core.replicas},
+        policy=_heard(core.policy),
         last_summary=core.last_summary,
         alarms=tuple(Alarm(*a) for a in core.alarms),
         marks={mark.id: _loaded(mark) for mark in core.marks},
@@ -205,6 +210,19 @@ def state_digest(state: State) -> bytes:
 
 def _known(bodies: list[tuple[BodyRef, bytes]]) -> tuple[tuple[BodyRef, bytes | None], ...]:
     return tuple((ref, body if content_hash(body) == ref.hash else None) for ref, body in bodies)
+
+
+def _said(policy: SetPolicy | None, *, bodies: bool) -> tuple[int, BodyRef | None, bytes] | None:
+    if policy is None:
+        return None
+    return (policy.index, policy.ref, (policy.body or b"") if bodies else b"")
+
+
+def _heard(stored: tuple[int, BodyRef | None, bytes] | None) -> SetPolicy | None:
+    if stored is None:
+        return None
+    index, ref, body = stored
+    return SetPolicy(index, ref, None if ref is None else _known([(ref, body)])[0][1])
 
 
 def _stored(mark: Mark, *, bodies: bool) -> StoredMark:

@@ -10,6 +10,7 @@ from ..format.record import Record
 from .epoch import why_void
 from .fences import Erasure, ids_of, of_others, why_no_erasure, why_no_receipt
 from .marks import Mark, kept_domains
+from .policies import SetPolicy, policy_of
 from .values import SnapshotRecord, epoch_short
 from .verdicts import FetchList, Void, listed
 
@@ -28,6 +29,7 @@ class KeyedState(Protocol):
     none_domain: bytes
     location: str | None
     observed: tuple[rec.Observed, int] | None
+    policy: SetPolicy | None
     slots: tuple[tuple[bytes, str, bytes], ...]
     writers: dict[bytes, rec.Certificate]
     house: bytes
@@ -84,6 +86,7 @@ def _create(state: KeyedState, record: Record, facts: rec.Created) -> None:
     state.none_domain, state.location = facts.none_domain, facts.location
     observed = facts.observed
     state.observed = None if observed is None else (observed, record.frame.at_us)
+    state.policy = policy_of(record) if facts.policy else None
     state.slots = tuple(facts.slots)
     state.writers, state.house = {facts.house.writer: facts.house}, facts.house.writer
     state.shards = dict(facts.shards)

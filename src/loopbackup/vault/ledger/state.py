@@ -20,6 +20,7 @@ from ..format.record import Certificate, Record
 from .fences import Erasure, cleared_at, names_fenced
 from .keyfold import plan_keys
 from .marks import Mark, kept_domains, mark_of, needed, objection, without
+from .policies import SetPolicy, plan_policy
 from .replicas import Replica, plan_replicas
 from .tree import Tree
 from .values import (
@@ -78,6 +79,8 @@ class State:
     location: str | None = None
     observed: tuple[rec.Observed, int] | None = None
     """Where the provider said that the store lies, and when he was last asked."""
+    policy: SetPolicy | None = None
+    """The one that binds."""
     at_us: int = 0
     slots: tuple[tuple[bytes, str, bytes], ...] = ()
     """(id, kind, hash) of every key slot of the epoch."""
@@ -257,6 +260,7 @@ class State:
             case _:
                 change = plan_keys(self, record, facts, fetch_list)
                 change = plan_replicas(self, record, facts) if change is None else change
+                change = plan_policy(self, record, facts) if change is None else change
                 return self._plan_mark(record, facts, fetch_list) if change is None else change
 
     def _refuse_condemned(self, lists: list[bytes]) -> None:
@@ -290,6 +294,7 @@ class State:
                 facts.domains,
                 facts.domains_list,
                 tuple(zip(record.frame.bodies, record.bodies, strict=True)),
+                b"" if record.frame.writer == self.house else record.frame.writer,
             )
             self.snapshots = {**self.snapshots, facts.snapshot: snapshot}
             self.segments += self._added(record, segments)

@@ -133,6 +133,8 @@ class SnapshotRecord:
     domains_list: bytes
     bodies: tuple[tuple[BodyRef, bytes | None], ...]
     """None for one that is lost."""
+    writer: bytes = b""
+    """Who signed it; empty for a house key, of whatever epoch."""
 
 
 @frozen

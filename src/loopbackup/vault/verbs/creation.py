@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ...errors import AlreadyExistsError, FormatError, InputError
-from ...terms import check_text
+from ...terms import Actor, StoredGate
 from ..format import codec, names
 from ..format import record as rec
 from ..format.header import (
@@ -24,6 +24,7 @@ from ..format.header import (
     sign_store,
     split_header,
 )
+from ..format.policyfacts import PolicyBody
 from ..format.seal import FORMAT, SUITE
 from ..keys.credentials import Credential
 from ..keys.epoch import certify_house
@@ -38,14 +39,13 @@ from ..store.probe import PROBES, probe_exclusive_create
 from ..store.protocol import Store
 from ..store.registry import open_store, redact_url
 from ..store.seam import StoreSeam
+from .gates import body_of
 from .hosting import aware_clock, place_of
-from .locate import check_declared, observed_in
+from .locate import check_declared, declared_text, observed_in, told_place
+from .policies import ask_create, seal_policy
 from .session import chunker_params
 
 __all__ = ["create_vault"]
-
-MAX_LOCATION_CHARS: Final = 4096
-"""It stands in record 0, whose frame has 64 KiB."""
 
 
 def create_vault(
@@ -61,18 +61,25 @@ def create_vault(
     store: Store | None = None,
     sizes: Mapping[str, int] | None = None,
     allow_insecure_loopback: bool = False,
+    policy: StoredGate | None = None,
+    actor: Actor | None = None,
 ) -> None:
     """
     Write a new vault: keys first, then the header, then record 0.
 
+    Of its policy nothing but the provider is asked before it has allowed the place.
+
     Raises:
+        PolicyError: The policy refuses the place, or could not be loaded again.
         AlreadyExistsError: A vault stands there, or anything else.
         InputError: The store does not create exclusively, an argument is of the
             wrong type or out of bounds, or the state directory cannot be made.
         StoreError: The place may not be written to.
     """
     credential = as_credential(key)
-    _check_terms(location, grace_s, single_writer)
+    _check_terms(grace_s, single_writer)
+    declared_text(location)
+    kept = None if policy is None else body_of(policy)
     clock = aware_clock(clock)
     authority = Ed25519PrivateKey.generate()
     header = Header(
@@ -92,6 +99,9 @@ def create_vault(
     )
     try:
         info = seam.describe()
+        if policy is not None:
+            place = told_place(info, location, where, clock())
+            ask_create(policy, actor, credential, place, clock())
         check_declared("create", where, info, location, clock())
         if _is_taken(seam):
             raise AlreadyExistsError(f"create refused: {where} is not empty; nothing was changed")
@@ -102,7 +112,8 @@ def create_vault(
             )
         raw = codec.encode(header)
         root = new_root(header.vault_id, header_hash(raw), authority.private_bytes_raw())
-        record = _write_keys(seam, header, root, credential, (location, observed_in(info)))
+        known = (location, observed_in(info))
+        record = _write_keys(seam, header, root, credential, known, kept)
         mark = sign_store(header.vault_id, header.vault_id, authority)
         seam.put(names.HEADER, join_header(header, mark, record))
         seam.put(names.record_name(0), record)
@@ -112,11 +123,9 @@ def create_vault(
     places.keep(place_of(where, seam.store), Pin(header.vault_id, header.authority))
 
 
-def _check_terms(location: object, grace_s: object, single_writer: object) -> None:
+def _check_terms(grace_s: object, single_writer: object) -> None:
     if not isinstance(single_writer, bool):
         raise InputError("single_writer is True or False")
-    if location is not None:
-        check_text("location", location, max_chars=MAX_LOCATION_CHARS)
     if type(grace_s) is not int or not 0 <= grace_s <= MAX_GRACE_S:
         raise InputError(f"grace_s is a whole number of seconds, from 0 to {MAX_GRACE_S:,}")
 
@@ -145,6 +154,7 @@ def _write_keys(
     root: Root,
     credential: Credential,
     place: tuple[str | None, rec.Observed | None],
+    policy: PolicyBody | None,
 ) -> bytes:
     """Write shard, slot and root of the first epoch; give record 0, which makes them current."""
     root_key, salt = os.urandom(32), os.urandom(32)
@@ -167,7 +177,9 @@ def _write_keys(
         [(number, shard_hash)],
         none_domain,
         *place,
+        policy is not None,
     )
+    refs, bodies = seal_policy(root, policy)
     frame = rec.Frame(
         rec.VERSION,
         0,
@@ -178,8 +190,8 @@ def _write_keys(
         root.house_writer,
         header.created_us,
         "created",
-        [],
+        refs,
         msgspec.Raw(codec.encode(facts)),
     )
     house = Ed25519PrivateKey.from_private_bytes(root.house_key)
-    return rec.encode_record(frame, (), vault_id=header.vault_id, key=house)
+    return rec.encode_record(frame, bodies, vault_id=header.vault_id, key=house)

@@ -19,10 +19,12 @@ from ...show import text
 from ...terms import (
     Action,
     Actor,
+    AllowAll,
     Facts,
     Subject,
     SubjectKey,
     check_reason,
+    is_covered,
     subject_key,
 )
 from ..keys.domains import RECORDS
@@ -41,6 +43,7 @@ from .erasures import (
 from .held import refuse_erasure
 from .reach import Remaining, reach_replicas
 from .receipt import Before, Left, effective_by, proof_of, read_receipt, sign_receipt
+from .retention import infos_with
 from .session import Session
 
 __all__ = ["run_erase"]
@@ -79,6 +82,7 @@ def run_erase(
     before = names_of(erased_of(session, strangers), strangers, statuses)
     _refuse_strangers(session, keys, [key for key in strangers if key not in before], scope)
     known: dict[bytes, dict[str, Any]] = {}
+    _ask_about(session, actor, keys, domains, reason)
     if domains:
         counted = Before.of(session, domains)
         changed = change_epoch(
@@ -109,6 +113,24 @@ def run_erase(
         changed, left = None, delete_old_keys(session)
     names = _names(session, keys, statuses, changed, suppression.erasure)
     return _finish(session, actor, names, statuses, known, left)
+
+
+def _ask_about(
+    session: Session,
+    actor: Actor,
+    keys: Sequence[SubjectKey],
+    domains: Mapping[bytes, Owned],
+    reason: str,
+) -> None:
+    """Ask the gate again, which may have to know in which snapshots the subjects are."""
+    if type(session.gate) is AllowAll:
+        return
+    found = infos_with(session, domains)
+    for key in keys:
+        whose = [d for d, owned in domains.items() if is_covered(owned.subject, (key,))]
+        about = {info.id: info for domain in whose for info in found.get(domain, ())}
+        facts = Facts(actor=actor, subject=key, reason=reason, snapshots=tuple(about.values()))
+        session.ask(Action.ERASE, actor, facts)
 
 
 def _names(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 
@@ -13,10 +13,10 @@ from ..format import record as rec
 from ..ledger.log import Draft, Rebuild
 from ..ledger.state import Mark, State
 from .held import refuse_kept
-from .look import Described
+from .look import Described, info_of
 from .session import Session
 
-__all__ = ["run_forget"]
+__all__ = ["commit_forget", "forget_facts", "run_forget"]
 
 
 @define
@@ -25,6 +25,7 @@ class _Forget:
     snapshots: Sequence[Described]
     actor: Actor
     reason: str
+    details: Mapping[str, str] = field(factory=dict)
     judged: dict[bytes, Mark] | None = None
     """The marks that were found not to stand against it."""
     commit_id: bytes = field(factory=lambda: os.urandom(16))
@@ -36,7 +37,7 @@ class _Forget:
             return None
         if state.marks and state.marks is not self.judged:
             return Rebuild(self._judge)
-        audit = self.session.audit(self.actor, Action.FORGET, reason=self.reason)
+        audit = self.session.audit(self.actor, Action.FORGET, reason=self.reason, **self.details)
         return Draft("forget", rec.Forgotten(live), [audit])
 
     def _judge(self, state: State) -> None:
@@ -58,11 +59,36 @@ def run_forget(session: Session, snapshots: Sequence[Described], actor: Actor, r
     """
     check_reason(reason)
     for snapshot in snapshots:
-        body = snapshot.body
-        facts = Facts(
-            actor=actor, name=body.name, tags=body.tags, category=body.category, reason=reason
-        )
-        session.begin(Action.FORGET, actor, facts)
+        session.begin(Action.FORGET, actor, forget_facts(actor, snapshot, reason))
         if snapshot.record.id not in session.log.state.snapshots:
             raise NotFoundError(f"snapshot {snapshot.id[:8]} is not in the vault", kind="snapshot")
-    session.log.commit(_Forget(session, snapshots, actor, reason))
+    commit_forget(session, snapshots, actor, reason)
+
+
+def forget_facts(actor: Actor, snapshot: Described, reason: str) -> Facts:
+    """Say what a gate has to know of a snapshot that shall be forgotten."""
+    info = info_of(snapshot)
+    return Facts(
+        actor=actor,
+        name=info.name,
+        tags=info.tags,
+        category=info.category,
+        reason=reason,
+        snapshots=(info,),
+    )
+
+
+def commit_forget(
+    session: Session,
+    snapshots: Sequence[Described],
+    actor: Actor,
+    reason: str,
+    details: Mapping[str, str] | None = None,
+) -> None:
+    """
+    Forget snapshots that the gate lets go, by one record; *details* say of each why.
+
+    Raises:
+        PolicyError, HoldActive: As :func:`run_forget`; none is forgotten.
+    """
+    session.log.commit(_Forget(session, snapshots, actor, reason, details or {}))

@@ -14,7 +14,7 @@ from typing import Final
 from attrs import define, field
 
 from ...errors import DamagedData, HoldActive, NotFoundError, PolicyError
-from ...terms import Hold, Overlay, Restriction, SubjectKey, is_covered
+from ...terms import Blocker, Hold, Overlay, Restriction, SubjectKey, is_covered
 from ..content.streams import StreamReader
 from ..format.entries import DIRECTORY
 from ..format.snapshot import TableRow
@@ -25,7 +25,14 @@ from .look import read_table
 from .session import Session
 from .standing import Binding, Held, binding, standing
 
-__all__ = ["holds_on", "marks_on", "refuse_erasure", "refuse_kept"]
+__all__ = [
+    "blockers_of",
+    "domain_ids",
+    "holds_on",
+    "marks_on",
+    "refuse_erasure",
+    "refuse_kept",
+]
 
 MAX_COMPILED: Final = 64
 
@@ -127,6 +134,41 @@ def refuse_kept(session: Session, state: State, records: Iterable[SnapshotRecord
             )
 
 
+def domain_ids(session: Session, record: SnapshotRecord) -> Iterator[bytes]:
+    """Give the ids of the domains that a snapshot has something of."""
+    ids = record.domains
+    if not ids and record.domains_list:
+        ids = session.log.fetch_list(record.domains_list)
+    return (ids[at : at + 16] for at in range(0, len(ids), 16))
+
+
+def blockers_of(
+    session: Session,
+    state: State,
+    records: Iterable[SnapshotRecord],
+    requests: Sequence[SubjectKey] = (),
+) -> Iterator[tuple[SnapshotRecord, tuple[Blocker, ...]]]:
+    """
+    Say what stands against forgetting each snapshot: a hold, a restriction, an open request.
+
+    Cost: as :func:`refuse_kept`; for requests the labels of all its subjects.
+    """
+    marks, restricted = standing(session, state), binding(session)
+    if not (marks.holds or restricted or requests):
+        return
+    look, asking = _Look(session, state), _Wanted(requests)
+    for record in records:
+        found = []
+        held = look.holding(record, marks.holds)
+        if held is not None:
+            found.append(Blocker("hold", held.hold.id))
+        if restricted and look.has_restricted(record, restricted):
+            found.append(Blocker("restriction"))
+        if requests and look.has_any(record, asking):
+            found.append(Blocker("access request"))
+        yield record, tuple(found)
+
+
 @define
 class _Wanted:
     """Subjects that somebody asks for; a tenant's own stands for its children too."""
@@ -156,7 +198,7 @@ class _Look:
     def holding(self, record: SnapshotRecord, holds: Iterable[Held]) -> Held | None:
         """Give a hold that keeps something of a snapshot."""
         holds = list(holds)
-        ids = set(self._ids(record))
+        ids = set(domain_ids(self.session, record))
         exact = [held for held in holds if held.unreadable or held.domain in ids]
         if exact:
             return exact[0]
@@ -172,7 +214,7 @@ class _Look:
 
     def has_restricted(self, record: SnapshotRecord, restricted: Binding) -> bool:
         """Tell whether a snapshot has data of somebody who is restricted."""
-        ids = set(self._ids(record))
+        ids = set(domain_ids(self.session, record))
         if ids & restricted.ids:
             return True
         if not any(map(_is_tenant, restricted.subjects)):
@@ -180,11 +222,10 @@ class _Look:
         found = map(self._subject, ids)
         return any(not known or is_covered(whose, restricted.subjects) for whose, known in found)
 
-    def _ids(self, record: SnapshotRecord) -> Iterator[bytes]:
-        ids = record.domains or (
-            self.session.log.fetch_list(record.domains_list) if record.domains_list else b""
-        )
-        return (ids[at : at + 16] for at in range(0, len(ids), 16))
+    def has_any(self, record: SnapshotRecord, wanted: _Wanted) -> bool:
+        """Tell whether a snapshot has data of some subjects, or may have."""
+        found = map(self._subject, domain_ids(self.session, record))
+        return any(not known or wanted.has(subject) for subject, known in found)
 
     def _subject(self, domain_id: bytes) -> tuple[SubjectKey | None, bool]:
         """Give whom a domain is about, and whether that can be told."""

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from attrs import frozen
 
 from ...errors import InputError
 from ...show import text
-from ...terms import Action, Actor, Facts, Location
+from ...terms import Action, Actor, Facts, Location, Place, check_text
 from ..format import record as rec
 from ..ledger.log import Draft
 from ..ledger.state import State
 from ..store.protocol import StoreInfo
 from .session import Session, to_datetime
 
-__all__ = ["Whereabouts", "check_declared", "observed_in", "run_locate", "whereabouts"]
+__all__ = [
+    "Whereabouts",
+    "check_declared",
+    "declared_text",
+    "observed_in",
+    "run_locate",
+    "told_place",
+    "whereabouts",
+]
+
+
+MAX_LOCATION_CHARS: Final = 4096
+"""It stands in record 0, whose frame has 64 KiB."""
 
 
 @frozen
@@ -81,9 +94,36 @@ def check_declared(
         )
 
 
+def declared_text(location: object) -> str | None:
+    """
+    Give what an operator declares as text: of a ``Location`` its region, or else its country.
+
+    Raises:
+        InputError: It is neither text nor a location, or too long.
+    """
+    if isinstance(location, Location):
+        return location.region or location.country
+    if location is None:
+        return None
+    if not isinstance(location, str):
+        raise InputError("location is text or a Location: where the bytes lie, as you declare it")
+    return check_text("location", location, max_chars=MAX_LOCATION_CHARS)
+
+
+def told_place(info: StoreInfo, declared: str | None, url: str, now: datetime) -> Place:
+    """Give a place as its store has just described it."""
+    found = info.location
+    if found is None or found.region is None:
+        return Place("vault", declared, url=url)
+    return Place("vault", declared, found, now, url)
+
+
 def observed_in(info: StoreInfo) -> rec.Observed | None:
     """Give what the provider said in the form that records keep."""
-    found = info.location
+    return _recorded(info.location)
+
+
+def _recorded(found: Location | None) -> rec.Observed | None:
     if found is None or found.region is None or found.provider is None:
         return None
     return rec.Observed(found.provider, found.region)
@@ -109,7 +149,8 @@ def run_locate(session: Session, actor: Actor) -> Whereabouts:
     Cost: what :meth:`.Store.describe` costs, and one record.
     """
     session.begin(Action.CHECK, actor, Facts(actor=actor))
-    observed = observed_in(session.store.describe())
+    place = session.place(anew=True)
+    observed = _recorded(place.observed)
     if observed is None:
         return whereabouts(session.log.state)
     if session.log.signer is not None and not session.read_only:

@@ -6,19 +6,21 @@ from attrs import frozen
 
 from ...errors import DamagedData, InputError, NewerFormat, NotFoundError
 from ...logs import get_logger
-from ...terms import SubjectKey
+from ...terms import SnapshotInfo, SubjectKey
 from ..content.streams import TableReader
 from ..format import codec
 from ..format.entries import Node
 from ..format.snapshot import Report, SnapshotBody, SnapshotRoot
 from ..keys.domains import Domain
 from ..ledger.state import SnapshotRecord
-from .session import Session
+from .session import Session, to_moment
 
 __all__ = [
     "Described",
     "describe",
     "describe_all",
+    "info_of",
+    "is_described",
     "latest",
     "pick",
     "read_root",
@@ -68,6 +70,27 @@ def _bare(record: SnapshotRecord) -> SnapshotBody:
         report=Report(),
         entries=0,
         size=0,
+    )
+
+
+def is_described(described: Described) -> bool:
+    """Tell whether the description is the snapshot's own, and stands in for no lost one."""
+    return any(
+        ref.key in ("meta", "domain") and data is not None for ref, data in described.record.bodies
+    )
+
+
+def info_of(described: Described) -> SnapshotInfo:
+    """Say of a snapshot what rules go by."""
+    record, body = described.record, described.body
+    return SnapshotInfo(
+        id=described.id,
+        name=body.name,
+        created_at=to_moment(body.created_us),
+        index=record.index,
+        tags=body.tags,
+        category=body.category,
+        writer=record.writer.hex() or None,
     )
 
 

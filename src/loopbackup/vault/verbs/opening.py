@@ -17,7 +17,7 @@ from ...errors import (
     LoopbackupError,
     NotFoundError,
 )
-from ...terms import Action, Actor, AllowAll, Facts, Gate, check_actor
+from ...terms import Action, Actor, Facts, Gate, check_actor
 from ..content.index import Index
 from ..content.reader import ChunkReader
 from ..format import names
@@ -35,7 +35,10 @@ from ..store.local import LocalStore
 from ..store.protocol import Store
 from ..store.registry import open_store, redact_url
 from ..store.seam import StoreSeam
+from .gates import Gates
 from .hosting import aware_clock, place_of
+from .policies import run_override
+from .replica_place import where_of
 from .session import UNNAMED, Session, chunker_params
 
 __all__ = ["open_vault"]
@@ -89,6 +92,7 @@ def open_vault(
     store: Store | None = None,
     allow_insecure_loopback: bool = False,
     replicas: Mapping[str, Callable[[], Store]] | None = None,
+    override: str | None = None,
 ) -> Session:
     """
     Open a vault: header, ledger, slot, root.
@@ -125,7 +129,7 @@ def open_vault(
         raise
     session.replicas = dict(replicas or {})
     session.allow_insecure_loopback = allow_insecure_loopback
-    _ask(session, actor)
+    _ask(session, actor, override)
     return session
 
 
@@ -189,14 +193,25 @@ def _open(
         keyring,
         index,
         reader,
-        gate or AllowAll(),
+        Gates(gate),
         read_only,
         _own_folder(seam.store),
         credential,
         unlocked.slot,
     )
     log.keys = session
+    session.declared = _declared(session, mark.store)
     return session
+
+
+def _declared(session: Session, store: bytes) -> str | None:
+    """Give where this very store lies, as its operator declared it."""
+    state = session.log.state
+    if not session.log.is_replica:
+        return state.location
+    known = state.replicas.get(store)
+    body = None if known is None else where_of(session, known)
+    return None if body is None else body.location
 
 
 def _unlock(
@@ -213,9 +228,11 @@ def _unlock(
                 raise
 
 
-def _ask(session: Session, actor: Actor | None) -> None:
+def _ask(session: Session, actor: Actor | None, override: str | None) -> None:
     """Ask the gate; a refusal is recorded when the session ends, and nobody else will end it."""
     try:
+        if override is not None:
+            run_override(session, actor or UNNAMED, override)
         session.ask(Action.OPEN, actor or UNNAMED, Facts(actor=actor))
     except LoopbackupError:
         session.close()

@@ -19,12 +19,11 @@ from ...errors import (
     AlreadyExistsError,
     ConflictError,
     DamagedData,
-    InputError,
     NotFoundError,
 )
 from ...receipts import Receipt
 from ...show import text
-from ...terms import Action, Actor, Facts, Location, Problem, check_text
+from ...terms import Action, Actor, AllowAll, Facts, Location, Place, Problem
 from ..format import names
 from ..format import record as rec
 from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES, MAX_SUMMARY_BYTES
@@ -34,6 +33,7 @@ from ..store.protocol import Store, StoredObject
 from ..store.registry import redact_url
 from ..store.seam import MAX_OBJECT_BYTES, StoreSeam
 from .complete import complete_erasures, is_done_at_replicas
+from .locate import declared_text
 from .replica_content import (
     condemned_content,
     content_in,
@@ -48,6 +48,7 @@ from .replica_note import Progress, note
 from .replica_place import ReplicaPlace, make_replica
 from .replica_records import NewRecords, fork_at, install, read_records
 from .replica_sweep import SweptThere, sweep_replica
+from .replicas import list_replicas
 from .session import Session
 from .sweep import Swept
 
@@ -57,7 +58,6 @@ MAX_FOLDS: Final = 16
 FEW: Final = 4
 """So many records are looked at one by one before anything is listed."""
 KEEP_SUMMARIES: Final = 2
-MAX_LOCATION_CHARS: Final = 4096
 _NOTES: Final = ("replica", "replicated", "summary", "receipt")
 
 
@@ -127,15 +127,16 @@ def run_replicate(
             on the replica (``.report``). Or one without which nobody could open it.
         StoreError: A store failed; run it again.
     """
-    where, said = redact_url(url), _location(location)
-    facts = Facts(
-        actor=actor,
-        location=location if isinstance(location, Location) else None,
-        more={"replica": where, "location": said},
-    )
-    session.begin(Action.REPLICATE, actor, facts)
+    where, said = redact_url(url), declared_text(location)
     seam = StoreSeam(open_())
     try:
+        facts = Facts(
+            actor=actor,
+            location=location if isinstance(location, Location) else None,
+            places=_places_of(session, seam, where, said),
+            more={"replica": where, "location": said},
+        )
+        session.begin(Action.REPLICATE, actor, facts)
         place = make_replica(session, where, seam, actor, said)
         job = _Job(session, actor, place, Replicated(where))
         job.go()
@@ -153,14 +154,16 @@ def run_replicate(
     return job.result
 
 
-def _location(location: object) -> str | None:
-    if isinstance(location, Location):
-        return location.region or location.country
-    if location is None:
-        return None
-    if not isinstance(location, str):
-        raise InputError("location is text or a Location: where the bytes lie, as you declare it")
-    return check_text("location", location, max_chars=MAX_LOCATION_CHARS)
+def _places_of(session: Session, seam: StoreSeam, url: str, said: str | None) -> tuple[Place, ...]:
+    """Ask the provider of a replica where it lies, before anything of it is looked at."""
+    if type(session.gate) is AllowAll:
+        return ()
+    found = seam.describe().location
+    if found is None or found.region is None:
+        known = (one for one in list_replicas(session) if one.url == url and not one.is_lost)
+        declared = said or next((one.location for one in known if one.location), None)
+        return (Place("replica", declared, url=url),)
+    return (Place("replica", said, found, session.log.now(), url),)
 
 
 @define(eq=False)

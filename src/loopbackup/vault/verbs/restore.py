@@ -18,7 +18,7 @@ from blake3 import blake3
 from ...errors import DamagedData, IncompleteRestore, InputError, StoreError
 from ...logs import get_logger
 from ...progress import INTERVAL_S, Reporter
-from ...terms import Action, Actor, Facts, Problem, SubjectKey
+from ...terms import Action, Actor, Facts, Location, Problem, SubjectKey
 from ..format import codec
 from ..format import record as rec
 from ..format.entries import DIRECTORY, FILE, ITEM, Node
@@ -42,6 +42,7 @@ from .restore_content import ERASED, POINTLESS, ContentWriter, Written, is_long
 from .selection import Selection
 from .session import Session
 from .shown import refuse_restricted
+from .target_place import target_places
 
 __all__ = ["RestoreJob", "Restored", "run_restore"]
 
@@ -67,6 +68,7 @@ class RestoreJob:
     overwrite: Overwrite = "never"
     options: Mapping[str, Any] | None = None
     dry_run: bool = False
+    location: str | Location | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse an empty path, which would be taken for the current folder."""
@@ -114,7 +116,15 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
         DamagedData: Some content is damaged; the rest is restored.
         IncompleteRestore: Some entries could not be written; the rest is restored.
     """
-    facts = Facts(actor=job.actor, subject=job.subject, name=job.snapshot.body.name)
+    body = job.snapshot.body
+    facts = Facts(
+        actor=job.actor,
+        subject=job.subject,
+        name=body.name,
+        tags=body.tags,
+        category=body.category,
+        places=target_places(session, job.to, job.options, job.location),
+    )
     session.begin(Action.RESTORE, job.actor, facts)
     require_live(session, job.snapshot)
     refuse_restricted(session, job.subject)

@@ -11,12 +11,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 from msgspec import Struct
 
 from ...errors import CredentialError, InputError, LoopbackupError, PolicyError
 from ...logs import get_logger
-from ...terms import MAX_REASON_CHARS, Action, Actor, Decision, Facts, Gate
+from ...terms import MAX_REASON_CHARS, Action, Actor, AllowAll, Decision, Facts, Gate, Place
 from ..content.chunker.params import ChunkerParams
 from ..content.index import Index
 from ..content.reader import ChunkReader
@@ -30,10 +30,13 @@ from ..keys.root import KeyState, Unlocked, unlock
 from ..ledger.log import Body, Draft, Log
 from ..store.protocol import Store
 from ..store.seam import StoreSeam
+from .gates import Gates
 
 __all__ = ["UNNAMED", "AuditBody", "Session"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR: Final = datetime.max.replace(tzinfo=UTC)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 UNNAMED = Actor("unnamed")
 """Acts where the host names nobody."""
 
@@ -63,7 +66,7 @@ class Session:
     keyring: Keyring
     index: Index
     reader: ChunkReader
-    gate: Gate
+    gates: Gates
     read_only: bool
     own_folder: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of the vault's folder, so that it is never its own source or target."""
@@ -75,8 +78,11 @@ class Session:
     """By URL: how to open the stores of the replicas that were given to ``open``."""
     allow_insecure_loopback: bool = False
     """Whether stores on this very machine may be reached unprotected, those of replicas too."""
+    declared: str | None = None
+    """Where the store lies, as declared for it."""
     opened_marks: object = None
     """What :func:`.standing.standing` keeps, and nobody else looks at."""
+    _place: Place | None = None
     _expected: dict[bytes, Unlocked] = field(factory=dict)
     """By name, epochs that this process has made itself."""
     _ended: CredentialError | None = None
@@ -92,6 +98,40 @@ class Session:
 
     # ---- may it be done
 
+    @property
+    def gate(self) -> Gate:
+        """
+        What is asked now: the policy that the ledger has, as far as it is folded.
+
+        Raises:
+            PolicyError: Nobody can tell what it says.
+        """
+        return self.gates.current(self)
+
+    def place(self, *, anew: bool = False) -> Place:
+        """
+        Say where the store lies; the provider is asked once, and *anew* when that is wanted.
+
+        Raises:
+            StoreError: The store failed.
+
+        Cost: what :meth:`.Store.describe` costs, at first and *anew*.
+        """
+        if self._place is None or anew:
+            self._place = self._ask_place()
+        return self._place
+
+    def _ask_place(self) -> Place:
+        found = self.store.describe().location
+        known = found is not None and found.region is not None
+        return Place(
+            "replica" if self.log.is_replica else "vault",
+            self.declared,
+            found if known else None,
+            self.log.now() if known else None,
+            self.url,
+        )
+
     def begin(self, action: Action, actor: Actor, facts: Facts | None = None) -> None:
         """
         Ask the gate, fold what was committed since, and look for what was lost.
@@ -100,26 +140,42 @@ class Session:
             PolicyError: The gate refused; gathered for the ledger.
             InputError: The vault is closed.
         """
-        self.ask(action, actor, facts or Facts(actor=actor))
+        facts = facts or Facts(actor=actor)
+        self.ask(action, actor, facts)
+        asked = self.log.state.policy
         self.catch_up()
+        if self.log.state.policy is not asked:
+            # Somebody has set another one meanwhile.
+            self.ask(action, actor, facts)
 
     def ask(self, action: Action, actor: Actor, facts: Facts) -> None:
         """Ask the gate; PolicyError when it refuses, gathered for the ledger."""
         self.check_open()
-        decision = self.gate.decide(action, facts, at=self.log.now())
+        gate = self.gate
+        if type(gate) is not AllowAll:
+            facts = self.completed(facts, actor)
+        decision = gate.decide(action, facts, at=self.log.now())
         if not decision.allowed:
             self._refuse(action, actor, decision)
+
+    def completed(self, facts: Facts, actor: Actor) -> Facts:
+        """Add what the vault knows: where it lies, where its key service is, and who acts is."""
+        more = {**whereabouts_of(actor, self.credential), **facts.more}
+        return evolve(facts, places=(self.place(), *facts.places), more=more)
 
     def catch_up(self) -> None:
         """Fold what was committed since, and look again for what was lost."""
         self.log.refresh()
         self.index.look_again()
 
-    def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
+    def note_refusal(self, actor: Actor, action: Action, why: str) -> None:
+        """Count something that was not done; gathered until the vault is closed."""
         with self._lock:
             self._refused[actor, str(action)] += 1
-            reasons = "; ".join(decision.reasons)[:MAX_REASON_CHARS]
-            self._reasons.setdefault((actor, str(action)), reasons)
+            self._reasons.setdefault((actor, str(action)), why[:MAX_REASON_CHARS])
+
+    def _refuse(self, action: Action, actor: Actor, decision: Decision) -> None:
+        self.note_refusal(actor, action, "; ".join(decision.reasons))
         raise PolicyError(f"{action} {decision}", decision=decision, action=str(action))
 
     def check_open(self) -> None:
@@ -208,6 +264,8 @@ class Session:
         self, actor: Actor, action: str, *, reason: str | None = None, **details: Any
     ) -> Body:
         """Seal who acts and why, for a ledger record."""
+        if actor.approved_by:
+            details["approved_by"] = ", ".join(other.id for other in actor.approved_by)
         month = self.log.now().strftime("%Y-%m").encode()
         body = AuditBody(
             actor=actor.id,
@@ -217,7 +275,7 @@ class Session:
             device=actor.device,
             action=action,
             reason=reason,
-            policy=self.gate.digest,
+            policy=self.gates.digest(self),
             details={k: str(v) for k, v in details.items()},
         )
         ref = month + self.keyring.generation_ref
@@ -303,6 +361,15 @@ class Session:
                 get_logger().warning("reads were not recorded", kind=exc.kind)
 
 
+def whereabouts_of(actor: Actor | None, credential: object) -> dict[str, str]:
+    """Say whence somebody acts, and where the service of a key is, as far as they tell."""
+    known = {
+        "keys_in": getattr(credential, "place", None),
+        "access_from": None if actor is None else actor.country,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
 def to_datetime(microseconds: int) -> datetime:
     """
     Give the aware UTC instant of a count of microseconds, exactly.
@@ -311,6 +378,14 @@ def to_datetime(microseconds: int) -> datetime:
         OverflowError: It lies beyond the years 1 to 9999.
     """
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def to_moment(microseconds: int) -> datetime:
+    """Give a time that may be out of all bounds, as the nearest that there is."""
+    try:
+        return to_datetime(microseconds)
+    except OverflowError:
+        return _FAR if microseconds > 0 else _LONG_AGO
 
 
 def chunker_params(header: Header) -> ChunkerParams:

@@ -7,7 +7,6 @@ cannot be read holds everything, and an overlay's subject keeps all it has.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from attrs import define, field, frozen
@@ -20,13 +19,11 @@ from ..format import codec, names
 from ..format.markfacts import HoldBody, NoteBody, OverlayBody
 from ..keys.domains import Domain
 from ..ledger.state import Mark, SnapshotRecord, State
-from .session import Session, to_datetime
+from .session import Session, to_moment
 
 __all__ = ["Binding", "Held", "Rectified", "Standing", "binding", "standing"]
 
 _B = TypeVar("_B", bound=Struct)
-_FAR: Final = datetime.max.replace(tzinfo=UTC)
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @frozen
@@ -160,7 +157,7 @@ def _add_hold(session: Session, found: Standing, mark: Mark, subject: SubjectKey
         unreadable = not mark.domain
         found.holds.append(Held(_bare(mark, subject), mark.domain, unreadable))
         return
-    hold = Hold(mark.id.hex(), body.reason, _moment(body.review_us), subject, tuple(body.paths))
+    hold = Hold(mark.id.hex(), body.reason, to_moment(body.review_us), subject, tuple(body.paths))
     found.holds.append(Held(hold, mark.domain, unreadable=subject is None and not body.paths))
 
 
@@ -168,11 +165,11 @@ def _add_restriction(
     session: Session, found: Standing, mark: Mark, subject: SubjectKey | None
 ) -> None:
     body = _body(session, found, mark, NoteBody)
-    until = None if mark.until_us is None else _moment(mark.until_us)
+    until = None if mark.until_us is None else to_moment(mark.until_us)
     shown = None
     if subject is not None:
         reason = "" if body is None else body.reason
-        shown = Restriction(mark.id.hex(), reason, subject, _moment(mark.at_us), until)
+        shown = Restriction(mark.id.hex(), reason, subject, to_moment(mark.at_us), until)
     found.restrictions.append((mark, shown))
 
 
@@ -190,7 +187,7 @@ def _add_overlay(session: Session, found: Standing, mark: Mark, subject: Subject
         subject,
         body.path,
         body.size,
-        _moment(mark.at_us),
+        to_moment(mark.at_us),
         body.reason,
         tuple(snapshot.hex() for snapshot in mark.snapshots) or None,
     )
@@ -227,12 +224,4 @@ def _tell(found: Standing, mark: Mark, why: str) -> None:
 
 
 def _bare(mark: Mark, subject: SubjectKey | None) -> Hold:
-    return Hold(mark.id.hex(), "", _moment(mark.at_us), subject)
-
-
-def _moment(at_us: int) -> datetime:
-    """Give a time that may be out of all bounds, as the nearest that there is."""
-    try:
-        return to_datetime(at_us)
-    except OverflowError:
-        return _FAR if at_us > 0 else _LONG_AGO
+    return Hold(mark.id.hex(), "", to_moment(mark.at_us), subject)

@@ -1,0 +1,1 @@
+"""Which snapshots live and which go: durations, calendars, order, keep rules, limits."""

@@ -1,0 +1,1 @@
+"""The rules that come with the library, and those of plug-ins."""
