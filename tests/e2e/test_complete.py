@@ -196,6 +196,45 @@ def test_versions_that_the_store_keeps_are_waited_for_with_their_date() -> None:
     assert (receipt.level, receipt.facts["keys"]["destinations"][0]["left"]) == ("E1", [])
 
 
+class Described(WrapperStore):
+    """Says of itself what a test wants it to."""
+
+    def __init__(self, inner: MemoryStore, **facts: Any) -> None:
+        super().__init__(inner)
+        self.facts = facts
+
+    def describe(self) -> StoreInfo:
+        """Give the facts."""
+        return StoreInfo(exclusive_create=True, durable_put=True, tls=None, **self.facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_known"),
+    [
+        ({}, True),
+        ({"versioning": "off", "keeps_deleted": False, "soft_delete_days": 7}, True),
+        ({"versioning": "enabled"}, False),
+        ({"versioning": "suspended"}, False),
+        ({"keeps_deleted": True}, False),
+        ({"keeps_deleted": None}, False),
+        ({"locks": "COMPLIANCE"}, False),
+    ],
+)
+def test_deadline_is_given_only_where_what_is_deleted_is_gone(
+    facts: dict[str, Any], is_known: bool
+) -> None:
+    """Of versions, and of what nobody can ask, nobody knows by when they go."""
+    store = MemoryStore()
+    create(store, grace_s=GRACE_S)
+    with reopen(Described(store, **facts)) as vault:
+        vault.backup(items(), name="n")
+        receipt = vault.erase_subjects([ACME], reason="request 118")
+
+    (place,) = receipt.facts["physical"]["destinations"]
+    assert (place["deadline"] is not None) == is_known
+    assert place["earliest"]
+
+
 def test_pack_that_comes_late_is_seen() -> None:
     """A request that was under way for hours, say; it has no place in the ledger."""
     store, clock, first = erased_vault()

@@ -113,7 +113,11 @@ def test_erasure_is_completed_by_the_replication_that_leaves_nothing() -> None:
     assert there["removed_by"] == known.replicated_at.isoformat(timespec="seconds")
     stages = {place["stage"] for place in receipt.facts["keys"]["destinations"]}
     assert stages == {"keys_destroyed"}
-    assert "listed by the replication" in receipt.facts["verification"]["method"]
+    method = receipt.facts["verification"]["method"]
+    assert "listed by a replication" in method
+    assert "reported no version" in method
+    for each in (first, receipt):
+        assert sum("keyring root is overwritten" in limit for limit in each.limits) == 1
     assert world.standing(first) == world.standing(first, world.store) == []
     assert world.vault.receipts() == [receipt]
     assert world.replicate().receipts == world.vault.prune().receipts == []
@@ -218,6 +222,7 @@ def test_lost_replica_is_named_with_what_may_lie_there(is_reached: bool) -> None
     assert here["removed_by"]
     assert "declared lost" in physical["note"]
     assert receipt.facts["keys"]["destinations"][1]["stage"] == "lost"
+    assert not any("keyring root is overwritten" in limit for limit in receipt.limits)
     (limit,) = [text for text in receipt.limits if "declared lost" in text]
     assert ("old keys there were deleted" in limit) == is_reached
 

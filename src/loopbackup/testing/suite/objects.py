@@ -301,6 +301,7 @@ class ObjectTests(StoreTests):
         assert info.locks is None or isinstance(info.locks, str)
         assert info.soft_delete_days is None or info.soft_delete_days >= 0
         assert info.versioning in ("enabled", "suspended", "off", None)
+        assert info.keeps_deleted is None or type(info.keeps_deleted) is bool
         assert isinstance(info.findings, tuple)
         assert all(isinstance(finding, str) for finding in info.findings)
         assert info.location is None or isinstance(info.location, Location)

@@ -96,6 +96,9 @@ class StoreInfo:
             or not a feature of the store.
         transport: How the connection is protected; None where there is no network.
         versioning: ``"enabled"``, ``"suspended"`` or ``"off"``; None where unknown.
+        keeps_deleted: Whether bytes may stay after a ``delete`` beyond what its
+            :class:`Remains` says; None where nobody can say. Unless it is False, no receipt
+            gives a deadline for the store.
         findings: Sentences for people: what follows from it all, what to mend.
         tells_location: Whether the provider can be asked where the bytes lie;
             where he cannot, whoever makes a vault there has to declare it.
@@ -109,6 +112,7 @@ class StoreInfo:
     soft_delete_days: int | None = field(default=None, kw_only=True)
     transport: Transport | None = field(default=None, kw_only=True)
     versioning: str | None = field(default=None, kw_only=True)
+    keeps_deleted: bool | None = field(default=False, kw_only=True)
     findings: tuple[str, ...] = field(default=(), kw_only=True)
     tells_location: bool = field(default=False, kw_only=True)
 

@@ -24,7 +24,7 @@ from ..ledger.state import State, object_name
 from .clearing import holders, named_by
 from .erasures import delete_left
 from .plan_prune import Listing
-from .reach import REPLICA_LIMIT, Reached, at_replica
+from .reach import OVERWRITTEN, REPLICA_LIMIT, Reached, at_replica
 from .receipt import PRIMARY, iso, keep_receipt, key_places, read_receipt, replica_place
 from .session import Session, to_datetime
 from .sweep import Swept
@@ -37,9 +37,11 @@ _METHOD: Final = (
     "that removed anything of theirs was left, nor a version of it, nor an old key object"
 )
 _METHOD_THERE: Final = (
-    ". Each replica was listed by the replication that found the same there, an hour or more after "
-    "that prune, and said so in the ledger"
+    ". Each replica was listed by a replication an hour or more after that prune. What was "
+    "condemned up to it was deleted there by name, and the store reported no version of it then, "
+    "as the ledger says; nobody has asked the replica since"
 )
+_OF_REPLICAS: Final = (REPLICA_LIMIT, OVERWRITTEN)
 _GONE: Final = "Nothing that holds encrypted bytes of these subjects is left"
 _GONE_BUT: Final = f"{_GONE}, but for what lies at replicas that were declared lost."
 
@@ -273,7 +275,8 @@ def _facts(
         },
         "ledger": {**ledger, "records": ledger["records"][:1]},
         "limits": [
-            *(limit for limit in facts["limits"] if not limit.startswith(REPLICA_LIMIT)),
+            *(limit for limit in facts["limits"] if not limit.startswith(_OF_REPLICAS)),
+            *([OVERWRITTEN] if len(replicas) > len(lost) else []),
             *(limit for replica in lost if (limit := replica.limit)),
         ],
     }

@@ -25,10 +25,15 @@ from .replica_note import Progress, note
 from .replica_place import ReplicaPlace, find_replica, where_of
 from .session import Session
 
-__all__ = ["REPLICA_LIMIT", "Reached", "Remaining", "at_replica", "reach_replicas"]
+__all__ = ["OVERWRITTEN", "REPLICA_LIMIT", "Reached", "Remaining", "at_replica", "reach_replicas"]
 
 REPLICA_LIMIT: Final = "The replica "
 """So begins every limit of a receipt that is about a replica."""
+OVERWRITTEN: Final = (
+    "At replicas the old keyring root is overwritten, not deleted. A store that keeps versions may "
+    "keep what was overwritten, and does not say so: it opens with an old key slot and its "
+    "credential. End old versions there."
+)
 _NOT_GIVEN: Final = "it was not given to open(replicas=...)"
 
 

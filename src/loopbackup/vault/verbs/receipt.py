@@ -18,9 +18,10 @@ from ..ledger.lease import LEASE_S
 from ..ledger.log import Draft, Fresh
 from ..ledger.state import SnapshotRecord, State
 from ..ledger.tree import Tree, inclusion_proof, leaf_hash
+from ..store.protocol import StoreInfo
 from .epoch import EpochChanged
 from .look import read_table
-from .reach import Reached
+from .reach import OVERWRITTEN, Reached
 from .refold import refold
 from .session import Session, to_datetime
 
@@ -230,6 +231,7 @@ def sign_receipt(
         "limits": [
             *_LIMITS,
             *([_PASSPHRASES] if "passphrase" in kinds else []),
+            *([OVERWRITTEN] if any(not replica.is_lost for replica in replicas) else []),
             *(limit for replica in replicas if (limit := replica.limit)),
         ],
     }
@@ -246,13 +248,14 @@ def places_of_bytes(
     Name the stores that have encrypted bytes, and say when they are to be gone.
 
     That is when two prunes can have them deleted at the earliest, and by when nightly
-    ones have. Nobody can say by when on a store that locks objects or does not answer,
-    nor at a replica, whose bytes go with the replications after the prunes.
+    ones have. Nobody can say by when on a store that locks objects, has versions, may keep
+    what is deleted or does not answer, nor at a replica, whose bytes go with the
+    replications after the prunes.
     """
     try:
         info = session.store.describe()
         locks, soft_days = info.locks, info.soft_delete_days
-        is_known = locks is None
+        is_known = locks is None and _forgets(info)
     except StoreError as exc:
         get_logger().warning("the store does not say how long it keeps bytes", kind=exc.kind)
         locks, soft_days, is_known = None, None, False
@@ -269,6 +272,12 @@ def places_of_bytes(
     }
     there = [replica_place(session, one, now + grace) for one in replicas if not one.is_lost]
     return [primary, *there]
+
+
+def _forgets(info: StoreInfo) -> bool:
+    """Tell whether what is deleted is gone, but for a time that is known."""
+    # Versions may be beyond what the account may delete, and only a delete tells.
+    return info.keeps_deleted is False and info.versioning not in ("enabled", "suspended")
 
 
 def replica_place(session: Session, replica: Reached, earliest: datetime | None) -> dict[str, Any]:
