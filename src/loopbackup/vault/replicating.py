@@ -65,6 +65,10 @@ class Replicating(Looking):
         deleted from it, and the keys of those who were erased first of all. Where that
         leaves nothing of an erasure anywhere, its completed receipt is signed.
 
+        What earlier calls have put there is taken to be there, as the ledger says: ``ok`` and
+        "up to date" say nothing about what was lost at the copy since. Open it and
+        :meth:`check` it for that, every week.
+
         Args:
             url: Where to; without one, to every replica that was given to :meth:`open`.
             storage_options: For its store; by default those that were given to :meth:`open`.
