@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from fnmatch import fnmatch
 from typing import Literal
 
 import pytest
@@ -14,10 +15,16 @@ from tests.e2e.support import Clock, create, dump, load, noise, reopen
 import loopbackup as lb
 from loopbackup.testing.faults import Call, Crash, Crashed, Delayed, FaultStore, Rule, script
 from loopbackup.vault.format import names
+from loopbackup.vault.format.replicafacts import MAX_NAMED
 from loopbackup.vault.store.memory import MemoryStore
 from loopbackup.vault.store.protocol import Remains, Store
 from loopbackup.vault.store.wrappers import WrapperStore
+from loopbackup.vault.verbs import replica_keys, replica_note
 from loopbackup.vault.verbs.replica_content import SETTLED_S
+from loopbackup.vault.verbs.replica_copy import Copied
+from loopbackup.vault.verbs.replica_keys import BuriedKeys
+from loopbackup.vault.verbs.replica_note import Progress, note
+from loopbackup.vault.verbs.replica_sweep import MAX_KEPT
 from loopbackup.vault.verbs.replicate import Replicated, run_replicate
 
 URL = "memory://copy"
@@ -459,6 +466,158 @@ def test_keys_that_are_buried_twice_in_one_replication_are_remembered_from_both(
     with world.open() as vault:
         (known,) = vault._session.log.state.replicas.values()
     assert known.left == versioned.ends.keys()
+
+
+class Refusing(Versioned):
+    """Keeps versions of keys, and may refuse to delete any for a while."""
+
+    refuses = False
+
+    def delete(self, key: str) -> Remains:
+        """Refuse, or keep a version."""
+        if self.refuses and key.startswith(self.prefix):
+            raise PermissionError("locked")
+        return super().delete(key)
+
+
+def left_there(world: World) -> frozenset[str]:
+    """Give the old key objects that the ledger names."""
+    with world.open() as vault:
+        (known,) = vault._session.log.state.replicas.values()
+    return known.left
+
+
+def test_no_version_falls_out_of_what_the_ledger_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more old keys than there is room for: what has no room is not touched, and listed."""
+    room = 4
+    for module in (replica_keys, replica_note):
+        monkeypatch.setattr(module, "MAX_LEFT", room, raising=False)
+    monkeypatch.setattr("loopbackup.vault.ledger.summary.SUMMARY_EVERY", 4)
+    world = World()
+    there = Refusing(world.there, world.clock, names.KEYS)
+    for night in range(8):
+        there.refuses = night % 2 == 0
+        world.vault.keys.rotate()
+        done = world.replicate(there)
+        standing = {entry.key for entry in there.list(names.KEYS)}
+        assert there.ends.keys() - standing <= left_there(world)
+        assert len(left_there(world)) <= room
+        assert not done.ok
+    assert len(there.ends) == room
+    there.refuses = False
+
+    for _ in range(12):
+        world.clock.pass_by(days=31)
+        with world.open() as world.vault:
+            done = world.replicate(there)
+
+    assert done.ok
+    assert left_there(world) == frozenset()
+    state = world.vault._session.log.state
+    current = {names.shard_name(digest) for digest in state.shards.values()}
+    shards = {entry.key for entry in there.list(names.SHARDS)}
+    assert shards == current
+
+
+def test_old_keys_for_which_there_is_no_room_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An erasure is not said to hold at a replica while one of them stands."""
+    monkeypatch.setattr(replica_keys, "MAX_LEFT", 1)
+    monkeypatch.setattr("loopbackup.vault.ledger.summary.SUMMARY_EVERY", 4)
+    world = World()
+    there = Refusing(world.there, world.clock, names.KEYS)
+    with pytest.raises(lb.ErasureIncomplete) as caught:
+        world.erase(there)
+    assert len(there.ends) == 1
+    assert len(caught.value.remaining) > 1
+    for _ in range(2):
+        world.night(there)
+        assert world.vault.prune().receipts == []
+    (known,) = world.vault._session.log.state.replicas.values()
+    (erasure,) = world.vault._session.log.state.erasures.values()
+    assert max(known.keys, known.swept) <= erasure.record
+    receipts: list[lb.Receipt] = []
+
+    for _ in range(20):
+        world.clock.pass_by(days=31)
+        receipts += world.night(there).receipts
+
+    assert [receipt.stage for receipt in receipts] == ["completed"]
+
+
+def test_more_than_a_record_can_name_is_refused_and_nothing_falls_out() -> None:
+    """As much as it can name, with all else that it may hold, is recorded."""
+    world = World()
+    (replica,) = world.vault._session.log.state.replicas.values()
+    state = world.vault._session.log.state
+    shards = [names.shard_name(names.content_hash(b"%d" % n)) for n in range(MAX_NAMED + 1)]
+    content = frozenset(b"p" + names.content_hash(b"%d" % n) for n in range(2 * MAX_KEPT))
+    done = Progress(replica.size, replica.peaks, 0, content)
+
+    def say(left: list[str]) -> None:
+        keys = BuriedKeys(state, Copied(), set(left))
+        note(world.vault._session, world.vault._actor, replica.store, keys, done)
+
+    say(shards[1:])
+    with pytest.raises(lb.ConflictError):
+        say(shards[:1])
+
+    assert left_there(world) == set(shards[1:])
+
+
+@pytest.mark.parametrize("what", ["keys/shard/*", "keys/*/slot-*"])
+def test_old_keys_are_remembered_by_whoever_comes_after_a_killed_replication(what: str) -> None:
+    """It had deleted one, of which the store keeps a version, and died before it could say so."""
+    world = World()
+    versioned = Versioned(world.there, world.clock, names.KEYS)
+    world.vault.keys.rotate()
+    dying = FaultStore(versioned, script(Rule(Crash("after"), "delete", what)))
+    with pytest.raises(Crashed):
+        world.replicate(dying)
+    assert any(fnmatch(key, what) for key in versioned.ends)
+
+    done = world.replicate(versioned)
+
+    assert {name for name, _ in done.keys_left} == versioned.ends.keys() == left_there(world)
+
+
+@pytest.mark.parametrize("what", ["keys/shard/*", "keys/*/slot-*", "keys/*/root"])
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_old_keys_in_the_vault_are_remembered_after_a_killed_erasure(
+    what: str, is_swept: bool
+) -> None:
+    """Also by the sweep: as long as it does not say that all is gone, they are tried by name."""
+    world = World(is_replicated=False)
+    versioned = Versioned(world.store, world.clock, names.KEYS)
+    dying = FaultStore(versioned, script(Rule(Crash("after"), "delete", what)))
+    with world.open(dying) as world.vault, pytest.raises(Crashed):
+        world.erase()
+    assert any(fnmatch(key, what) for key in versioned.ends)
+    if is_swept:
+        with world.open(versioned) as vault:
+            vault.prune()
+            world.clock.pass_by(seconds=GRACE_S + 60)
+            assert vault.prune().kept > 0
+
+    with world.open(versioned) as world.vault, pytest.raises(lb.ErasureIncomplete) as caught:
+        world.erase()
+
+    assert {one.what for one in caught.value.remaining} == versioned.ends.keys()
+    world.clock.pass_by(days=31)
+    with world.open(versioned) as world.vault:
+        assert world.erase().level == "E1"
+
+
+def test_old_keys_that_are_gone_are_deleted_once_by_a_process() -> None:
+    """A second change of keys asks nothing about what the first one has deleted."""
+    world = World(is_replicated=False)
+    watched = FaultStore(world.store)
+    with world.open(watched) as vault:
+        for _ in range(3):
+            vault.keys.rotate()
+    deleted = [call.key for call in watched.calls if call.method == "delete"]
+    assert len(deleted) == len(set(deleted)) > 3
 
 
 @pytest.mark.parametrize("is_replica", [True, False])

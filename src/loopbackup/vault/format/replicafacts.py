@@ -15,6 +15,7 @@ from .header import Bytes16, Bytes32, Count
 
 __all__ = [
     "MAX_LEFT",
+    "MAX_NAMED",
     "MAX_PLACE_CHARS",
     "ReplicaAdded",
     "ReplicaBody",
@@ -23,8 +24,10 @@ __all__ = [
 ]
 
 MAX_PLACE_CHARS: Final = 4096
-MAX_LEFT: Final = 256
+MAX_LEFT: Final = 100
 """So many old key objects a replication leaves behind at most: the rest it does not touch."""
+MAX_NAMED: Final = 320
+"""So many a record can name, 64 KiB long: what three replications at once have left is joined."""
 MAX_KEY_CHARS: Final = 128
 Place = Annotated[str, Meta(max_length=MAX_PLACE_CHARS)]
 KeyName = Annotated[str, Meta(max_length=MAX_KEY_CHARS)]
@@ -58,7 +61,7 @@ class Replicated(Facts):
     """
     kept: Names = b""
     """What the store refused to delete, or keeps versions of."""
-    left: Annotated[list[KeyName], Meta(max_length=2 * MAX_LEFT)] = field(default_factory=list)
+    left: Annotated[list[KeyName], Meta(max_length=MAX_NAMED)] = field(default_factory=list)
     """Names of key objects of which the same is true, whatever ``keys`` says."""
 
 

@@ -30,6 +30,7 @@ from ..ledger.epoch import why_void
 from ..ledger.log import Draft, Rebuild, inline_or_list
 from ..ledger.state import State
 from ..ledger.values import key_short
+from .old_keys import named_by_condemned
 from .session import Session
 
 __all__ = ["EpochChanged", "change_epoch", "delete_old_keys", "keep_slots"]
@@ -294,18 +295,30 @@ def delete_old_keys(session: Session) -> list[tuple[str, datetime | None]]:
     Delete the key objects that were ever condemned and still stand.
 
     An epoch record condemns them at once, and condemned is final: nobody who
-    folds the ledger reads them again.
+    folds the ledger reads them again. What no sweep has said to be gone is tried by its
+    name, listed or not: whoever was killed while he deleted it, or an earlier change of
+    keys, may have left versions of it.
 
     Returns:
         What stays, each with the time until which the store keeps it, if known.
+
+    Cost: one LIST, and a delete for each key object that is listed, or that was condemned
+    since the last sweep; one that this process has seen gone is not asked for again.
     """
-    condemned = session.log.state.condemned
+    state = session.log.state
+    condemned = state.condemned
+    upto, kept = state.swept.get(session.header.vault_id, (-1, frozenset()))
+    unsaid = named_by_condemned(state, lambda short, index: index > upto or short in kept)
     try:
         listed = [entry.key for entry in session.store.list(names.KEYS)]
     except StoreError as exc:
         get_logger().warning("old key objects cannot be listed", kind=exc.kind)
         return [(names.KEYS, None)]
-    return _delete(session, [key for key in listed if key_short(key) in condemned])
+    old = [key for key in listed if key_short(key) in condemned]
+    old += sorted(unsaid - set(old) - session.gone_keys)
+    left = _delete(session, old)
+    session.gone_keys |= set(old) - {name for name, _ in left}
+    return left
 
 
 def _delete(session: Session, gone: Iterable[str]) -> list[tuple[str, datetime | None]]:

@@ -8,7 +8,7 @@ on to the keys that count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -26,6 +26,7 @@ from ..ledger.replicas import Replica
 from ..ledger.state import State, epoch_short
 from ..ledger.values import key_short
 from ..store.seam import StoreSeam
+from .old_keys import named_by_condemned
 from .replica_copy import Copied, Wanted, copy_all
 from .session import Session
 
@@ -44,11 +45,14 @@ class BuriedKeys:
 
     state: State
     """The keys of this one are there."""
-    upto: int
-    """No key object is there that a record below condemned, but for those left."""
     copied: Copied
+    kept: set[str]
+    """
+    Names that the ledger has to remember, for no listing may show them: those that it names
+    already, and what was tried and stayed.
+    """
     left: list[tuple[str, datetime | None]] = field(factory=list)
-    """Old key objects that the store keeps, and until when if it says so."""
+    """Old key objects that are left, and until when the store keeps them if it says so."""
     gone: set[str] = field(factory=set)
     """Old key objects of which nothing is there any more."""
     needed: dict[str, int] = field(factory=dict)
@@ -56,6 +60,33 @@ class BuriedKeys:
     Shards that were replaced, and by which record: whoever opens the replica needs them until
     it has that record, for nothing leads him on to others.
     """
+    untouched: dict[str, int] = field(factory=dict)
+    """Old key objects for which there was no room, and which record condemned them."""
+
+    @property
+    def upto(self) -> int:
+        """No key object is there that a record below condemned, but for those kept."""
+        waiting = [*self.needed.values(), *self.untouched.values()]
+        return min(waiting, default=self.state.size)
+
+    def leave(self, name: str, until: datetime | None) -> None:
+        """Say that something of it stays, or may."""
+        self.left.append((name, until))
+        self.kept.add(name)
+
+    def is_gone(self, name: str) -> None:
+        """Say that nothing of it is left."""
+        self.gone.add(name)
+        self.kept.discard(name)
+
+    def has_room_for(self, name: str) -> bool:
+        """Tell whether it may be tried; if not, remember that, and that it is left."""
+        if name in self.kept or len(self.kept) < MAX_LEFT:
+            return True
+        index, _ = self.state.condemned.get(key_short(name) or b"", (self.state.size, 0))
+        self.untouched[name] = index
+        self.left.append((name, None))
+        return False
 
 
 def renew_keys(session: Session, replica: Replica, target: StoreSeam) -> BuriedKeys:
@@ -67,7 +98,8 @@ def renew_keys(session: Session, replica: Replica, target: StoreSeam) -> BuriedK
         StoreError: The replica cannot be written to.
 
     Cost: one LIST; a GET and a PUT for each new key object; a PUT for each epoch
-    that ended since the last time, and a delete for each of its other objects.
+    that ended since the last time, and a delete for each slot and shard that was replaced
+    since then, whether it is listed or not.
     """
     copied = Copied()
     for _ in range(MAX_TRIES):
@@ -80,10 +112,12 @@ def renew_keys(session: Session, replica: Replica, target: StoreSeam) -> BuriedK
         try:
             missing = _put(session, wanted, target, copied)
             if not missing:
-                needed = _still_needed(state, replica, present)
-                upto = min(needed.values(), default=state.size)
-                buried = BuriedKeys(state, upto, copied, needed=needed)
-                _bury(session, replica, target, present, buried)
+                # Of what is not listed there may be versions: it was left the last time, or
+                # whoever deleted it was killed before he could say so.
+                named = named_by_condemned(state, lambda _, index: index >= replica.keys)
+                needed = _still_needed(state, replica, present.keys() | named)
+                buried = BuriedKeys(state, copied, set(replica.left), needed=needed)
+                _bury(session, replica, target, present, named | replica.left, buried)
                 return buried
         except AlreadyExistsError as exc:
             # A tombstone: an erasure was faster, and its record is in the ledger.
@@ -147,13 +181,16 @@ def _bury(
     replica: Replica,
     target: StoreSeam,
     present: dict[str, int],
+    named: Collection[str],
     done: BuriedKeys,
 ) -> None:
     """Put tombstones, then delete everything else that does not count; say what stays."""
     state = done.state
     current = {one.name for one in _current(state)}
-    # Of what is not listed any more, and was left the last time, there may be versions.
-    old = sorted((present.keys() | replica.left) - current - done.needed.keys())
+    everything = present.keys() | named
+    old = sorted(
+        everything - current - done.needed.keys(), key=lambda name: (name not in replica.left, name)
+    )
     roots = {name: epoch for name in old if (epoch := _epoch_of_root(name))}
     buried = {
         short[1:17]
@@ -164,7 +201,7 @@ def _bury(
     buried |= {
         epoch
         for name, epoch in roots.items()
-        if name in replica.left or present[name] % ROOT_PAD == SEALED
+        if name in named or present[name] % ROOT_PAD == SEALED
     }
     buried |= {epoch for name in old if name not in roots and (epoch := names.epoch_of(name))}
     for epoch in sorted(buried):
@@ -173,9 +210,10 @@ def _bury(
             target.overwrite(name, _tombstone(session, state, epoch))
         except StoreError as exc:
             get_logger().warning("a root cannot be overwritten yet", object=name, kind=exc.kind)
-            done.left.append((name, None))
+            if done.has_room_for(name):
+                done.leave(name, None)
         else:
-            done.gone.add(name)
+            done.is_gone(name)
     # An opener that found no tombstone yet may be reading them: those come last.
     delete_keys(target, [name for name in old if name not in roots], done)
 
@@ -200,22 +238,22 @@ def delete_keys(target: StoreSeam, old: Iterable[str], done: BuriedKeys) -> None
     """
     Delete key objects of a replica; say what its store keeps.
 
-    Versions are in no listing, so no more of them are made than a record can name.
+    Versions are in no listing, so no more of them are made than a record can name. What the
+    ledger names already takes no room: it comes first.
     """
     for name in old:
-        if len(done.left) >= MAX_LEFT:
-            done.left.append((name, None))
+        if not done.has_room_for(name):
             continue
         try:
             remains = target.delete(name)
         except StoreError as exc:
             get_logger().warning("a key object cannot be deleted yet", object=name, kind=exc.kind)
-            done.left.append((name, None))
+            done.leave(name, None)
         else:
             if remains.versions:
-                done.left.append((name, remains.until))
+                done.leave(name, remains.until)
             else:
-                done.gone.add(name)
+                done.is_gone(name)
 
 
 def _epoch_of_root(name: str) -> bytes | None:

@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 
 from attrs import frozen
 
+from ...errors import ConflictError
 from ...terms import Action, Actor
 from ..format import record as rec
-from ..format.replicafacts import MAX_LEFT
+from ..format.replicafacts import MAX_NAMED
 from ..ledger.log import Draft, Fresh
 from ..ledger.state import State, join_names
 from .replica_keys import BuriedKeys
@@ -36,24 +37,29 @@ def note(
     Record how far a replica has come; None where it was given up meanwhile.
 
     What another run has left behind since is left out only if this one has deleted it:
-    no listing shows what it left.
+    no listing shows what it left. What this one had no room for is not named: ``keys`` and
+    ``swept`` stay below the records that condemned it.
+
+    Raises:
+        ConflictError: Many runs at once have left more behind than a record can name.
     """
-    left = {name for name, _ in keys.left}
 
     def draft(state: State) -> Draft | None:
         known = state.replicas.get(store)
         if known is None or known.lost:
             return None
         kept = {*done.kept, *(known.kept - set(done.gone))}
-        still = sorted(left | (known.left - keys.gone))
+        left = sorted(keys.kept | (known.left - keys.gone))
+        if len(left) > MAX_NAMED:
+            raise ConflictError("several replications at once left old keys; run one at a time")
         facts = rec.Replicated(
             store,
             done.size,
             list(done.peaks),
             keys.upto,
-            max(done.swept, known.swept),
+            max(min(done.swept, keys.upto), known.swept),
             join_names(sorted(kept)),
-            still[: 2 * MAX_LEFT],
+            left,
         )
         return Draft("replicated", facts, [session.audit(actor, Action.REPLICATE)])
 

@@ -89,7 +89,12 @@ class Replicated:
 
     @property
     def ok(self) -> bool:
-        """Whether the replica holds all that the vault does, and nothing that it should not."""
+        """
+        Whether the replica holds all that the vault does, and nothing that it should not.
+
+        As far as the ledger knows: what earlier replications have put there is not looked at.
+        ``check`` on the opened replica does that.
+        """
         return not (self.problems or self.keys_left or self.kept)
 
     def __str__(self) -> str:
@@ -229,7 +234,11 @@ class _Job:
     # ---- nothing to do
 
     def _is_up_to_date(self) -> bool:
-        """Tell by a few requests whether the replica has everything, as far as the ledger says."""
+        """
+        Tell by a few requests whether the replica has everything, as far as the ledger says.
+
+        Its content is not looked at: what was lost there since is for ``check`` to find.
+        """
         session, state, replica = self.session, self.session.log.state, self.replica
         missing = range(replica.size, state.size)
         if not replica.size or len(missing) > FEW or keys_due(state, replica):
@@ -256,18 +265,17 @@ class _Job:
 
     def _remember_left(self) -> None:
         """Keep in mind what was left of old keys: no listing shows it to the next look at them."""
-        left = self.before.left.union(name for name, _ in self.keys.left)
-        self.before = evolve(self.before, left=left)
+        self.before = evolve(self.before, left=self.before.left | self.keys.kept)
 
     def _drop_shards(self, state: State) -> None:
         """Delete the shards that readers needed until the records came that were put just now."""
         keys = self.keys
         gone = [name for name, index in keys.needed.items() if index < state.size]
         if gone:
+            for name in gone:
+                del keys.needed[name]
             delete_keys(self.target, gone, keys)
             self._remember_left()
-            rest = [index for index in keys.needed.values() if index >= state.size]
-            keys.upto = min(rest, default=keys.state.size)
 
     # ---- what is live
 

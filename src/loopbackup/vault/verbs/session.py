@@ -80,6 +80,8 @@ class Session:
     """Whether stores on this very machine may be reached unprotected, those of replicas too."""
     declared: str | None = None
     """Where the store lies, as declared for it."""
+    gone_keys: set[str] = field(factory=set)
+    """Old key objects of which nothing was left in the store when this process deleted them."""
     opened_marks: object = None
     """What :func:`.standing.standing` keeps, and nobody else looks at."""
     _place: Place | None = None

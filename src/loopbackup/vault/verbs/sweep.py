@@ -15,6 +15,7 @@ from ..format import names
 from ..format import record as rec
 from ..ledger.log import Draft
 from ..ledger.state import State, join_names, object_name
+from .old_keys import old_names
 from .session import Session
 
 __all__ = ["Swept", "ahead", "older_than", "sweep"]
@@ -60,7 +61,7 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
     result = Swept()
     before = state.swept.get(session.header.vault_id, (-1, frozenset()))
     unsaid = {short for short in due if state.condemned[short][0] > before[0]}
-    for short, name in _named(due, sizes, unsaid | before[1]):
+    for short, name in _named(state, due, sizes, unsaid | before[1]):
         try:
             remains = session.store.delete(name)
         except StoreError as exc:
@@ -68,7 +69,9 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
             result.until[short] = None
             continue
         if remains.versions:
-            result.until[short] = remains.until
+            # Of the objects of an epoch the last one counts, and one without a date above all.
+            ends = (result.until.get(short, remains.until), remains.until)
+            result.until[short] = None if None in ends else max(filter(None, ends))
         result.objects += name in sizes
         result.bytes += sizes.get(name, 0)
     kept = sorted(result.until)
@@ -80,13 +83,15 @@ def sweep(session: Session, actor: Actor, counted: int) -> Swept:
 
 
 def _named(
-    due: list[bytes], sizes: dict[str, int], unsaid: Collection[bytes]
+    state: State, due: list[bytes], sizes: dict[str, int], unsaid: Collection[bytes]
 ) -> Iterator[tuple[bytes, str]]:
-    """Give the objects that stand in the store, each with the short name that condemns it."""
+    """Give the objects that may stand in the store, each with the short name that condemns it."""
     for short in due:
         name = object_name(short)
         if short[:1] == b"k":
-            yield from ((short, key) for key in sorted(sizes) if key.startswith(name))
+            found = {key for key in sizes if key.startswith(name)}
+            found.update(old_names(state, short) if short in unsaid else ())
+            yield from ((short, key) for key in sorted(found))
         elif name in sizes or short in unsaid:
             # Of what is not listed any more the store may keep versions: a sweep that was
             # killed has deleted it, say.
