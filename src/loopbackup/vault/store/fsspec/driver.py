@@ -211,6 +211,7 @@ class FsspecStore:
             durable_put=there.way.durable,
             tls=protection,
             findings=tuple(findings),
+            keeps_deleted=None if self._may_keep(there) else False,
         )
 
     def close(self) -> None:

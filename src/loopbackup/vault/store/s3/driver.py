@@ -245,6 +245,8 @@ class S3Store:
             locks=known.locks,
             transport=transport,
             versioning=known.versioning,
+            # Without versions what is deleted is gone, with them `delete` says what stays.
+            keeps_deleted=None if known.versioning is None else False,
             findings=known.findings,
             tells_location=self._client.is_aws(),
         )
