@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from loopbackup.vault.keys.credentials import Seed
 from loopbackup.vault.ledger import summary
 from loopbackup.vault.ledger.core import encode_state
 from loopbackup.vault.store.memory import MemoryStore
-from loopbackup.vault.store.protocol import Data, Store
+from loopbackup.vault.store.protocol import Data, Store, StoredObject
 from loopbackup.vault.store.wrappers import WrapperStore
 
 
@@ -52,10 +53,10 @@ def test_record_that_never_reads_alike_stops_the_opening() -> None:
     name = names.record_name(1)
     flips = [Rule(BitFlip(bit), method="get", key=name, nth=nth) for nth, bit in ((1, 700), (2, 9))]
 
-    with pytest.raises(DamagedData) as caught:
+    with pytest.raises(StoreError) as caught:
         reopen(FaultStore(store, script(*flips)))
 
-    assert caught.value.kind == "unsteady_record"
+    assert (caught.value.kind, caught.value.transient) == ("unsteady_record", True)
     assert caught.value.object == name
 
 
@@ -247,3 +248,78 @@ def test_folder_in_the_place_of_the_next_record_is_damage(tmp_path: Path) -> Non
         place.rmdir()
         vault.backup([lb.Item("a", data=b"1")], name="n")
         assert vault.check(data=True).ok
+
+
+class Pages(WrapperStore):
+    """Something before the store that answers reads of what is not there."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.left = 0
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Give a page for what is not there."""
+        try:
+            return super().get(key, start=start, length=length)
+        except FileNotFoundError:
+            if self.left <= 0:
+                raise
+            self.left -= 1
+            return b"<html>We will be back soon</html>"[start:][:length]
+
+
+def test_what_the_store_does_not_list_is_no_record() -> None:
+    """A page in the place of the next record is not folded, and nobody commits behind it."""
+    store, _ = vault_of(2)
+    pages = Pages(store)
+    with reopen(pages) as vault:
+        pages.left = 2
+        with pytest.raises(StoreError) as caught:
+            vault.snapshots()
+        vault.backup(items({"new": b"new"}), name="n")
+        assert vault._session.log.state.alarms == ()
+    with reopen(store) as vault:
+        assert len(vault.snapshots()) == 3
+
+    assert caught.value.transient
+
+
+def test_listing_that_shows_nothing_proves_nothing() -> None:
+    """An erasure does not call old keys gone because the store lists none."""
+
+    class Blind(WrapperStore):
+        """Lists nothing now and then."""
+
+        blind = False
+
+        def list(self, prefix: str) -> Iterator[StoredObject]:
+            """List nothing."""
+            return iter(()) if self.blind else super().list(prefix)
+
+    store = MemoryStore()
+    create(store)
+    blind = Blind(store)
+    with reopen(blind) as vault:
+        vault.backup([lb.Item("a", data=b"1", subject="user-42")], name="n")
+        blind.blind = True
+        with pytest.raises(lb.ErasureIncomplete) as caught:
+            vault.erase_subjects(["user-42"], reason="request 118")
+        assert vault.prune().receipts == []
+        blind.blind = False
+        receipt = vault.erase_subjects(["user-42"], reason="request 118")
+
+    assert caught.value.receipt.level == "E0"
+    assert receipt.level == "E1"
+
+
+def test_commit_waits_for_the_keys_of_what_was_folded() -> None:
+    """A change of keys when a summary is due, by this very handle, makes no void record."""
+    store, _ = vault_of(1)
+    with reopen(store) as vault:
+        log = vault._session.log
+        while log.state.size - log.state.last_summary < summary.SUMMARY_EVERY:
+            vault.backup(items({"a": b"%d" % log.state.size}), name="n")
+        vault.keys.rotate()
+    with reopen(store) as vault:
+        assert vault._session.log.state.alarms == ()
+        assert vault.check().ok

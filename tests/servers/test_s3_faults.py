@@ -259,3 +259,32 @@ def test_no_error_holds_a_secret(place: Place) -> None:
                 assert KEY not in repr(error)
                 error = error.__cause__ or error.__context__
             replies.pop(0)
+
+
+def test_page_of_a_proxy_is_no_store(place: Place) -> None:
+    """What answers 200 to everything has stored, deleted and listed nothing; it is asked again."""
+    with place.vault(create=True, grace_s=0) as vault:
+        vault.backup(items({"a": b"1"}), name="n")
+        left = [12]
+
+        def page(_method: str, _path: str) -> Fault | None:
+            left[0] -= 1
+            return (200, "back soon") if left[0] >= 0 else None
+
+        vault._session.store._wait_s = 0.001
+        place.front.rule = page
+        vault.backup(items({"a": b"2"}), name="n")
+        left[0] = 10**6
+        with closing(place.store()) as store:
+            for act in (
+                lambda: store.put("packs/x", b"1", if_absent=True),
+                lambda: store.get("vault"),
+                lambda: list(store.list("")),
+                lambda: store.delete("packs/x"),
+            ):
+                with pytest.raises(ConnectionError):
+                    act()
+        place.front.rule = lambda _m, _p: None
+    with place.vault() as vault:
+        assert len(vault.snapshots()) == 2
+        assert vault.check(data=True).ok

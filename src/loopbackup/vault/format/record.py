@@ -55,6 +55,7 @@ __all__ = [
     "Restricted",
     "Signed",
     "encode_record",
+    "is_record",
     "parse_record",
     "sign_certificate",
     "take_apart",
@@ -426,6 +427,11 @@ class Signed:
             )
         frame = codec.decode(self.frame, Frame)
         return Record(frame, self.leaf, *_split_bodies(frame, self.rest))
+
+
+def is_record(data: bytes) -> bool:
+    """Tell whether bytes are meant as a record, good or not."""
+    return data[: len(MAGIC)] == MAGIC
 
 
 def take_apart(data: bytes) -> Signed:

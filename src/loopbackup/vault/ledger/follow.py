@@ -19,13 +19,14 @@ from ...errors import (
     InputError,
     NotFoundError,
     RollbackDetected,
+    StoreError,
 )
 from ...logs import get_logger
 from ..format import names
 from ..format import record as rec
 from ..format.bounds import MAX_LIST_BYTES, MAX_RECORD_BYTES
 from ..format.header import Header
-from ..format.record import Record
+from ..format.record import Record, is_record
 from ..format.tombstone import Tombstone
 from ..keys.root import Signer
 from ..store.seam import StoreSeam
@@ -252,7 +253,8 @@ class Follower:
         that, would break the ledger for everybody.
 
         Raises:
-            DamagedData: Two readings differ, and neither is a record.
+            StoreError: Two readings differ, and neither is a record; or the store gives
+                what it does not list.
         """
         index = self._folded.size
         data = self._records.read(index)
@@ -263,15 +265,35 @@ class Follower:
             return data, admitted
         again = self._records.read(index)
         if again == data:
+            self._refuse_strangers(index, data)
             return data, None
         admitted = None if again is None else self._folded.admits(again)
         if again is not None and admitted is not None:
             return again, admitted
-        raise DamagedData(
+        raise StoreError(
             f"ledger record {index} reads differently each time; nothing was changed",
             kind="unsteady_record",
             object=names.record_name(index),
+            transient=True,
         )
+
+    def _refuse_strangers(self, index: int, data: bytes) -> None:
+        """
+        Refuse to fold what is no record at all unless the store lists it.
+
+        What stands between a store and its client may answer in its place, with a page that
+        says "back soon"; to fold that, and commit behind it, would lose all that follows.
+        """
+        if is_record(data):
+            return
+        name = names.record_name(index)
+        listed = (found.size_bytes for found in self._store.list(name) if found.key == name)
+        if len(data) not in listed:
+            raise StoreError(
+                f"the store gives something for {name} that it does not list; nothing was changed",
+                object=name,
+                transient=True,
+            )
 
     def record(self, index: int) -> bytes:
         """Give the bytes of a record below the head; DamagedData when it is gone."""

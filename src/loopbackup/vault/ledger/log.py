@@ -95,6 +95,8 @@ class Log(Loader):
             size = self.state.size
             if intent.commit_id in self.state.commits:
                 return None
+            if self.keys is not None and self.keys.epoch != self.state.epoch:
+                return None  # Folded, but its keys are still to be taken up.
             try:
                 verdict = intent.validate(self.state)
             except LoopbackupError:

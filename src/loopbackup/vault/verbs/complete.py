@@ -20,7 +20,7 @@ from ...receipts import Receipt
 from ...terms import Action, Actor
 from ..ledger.fences import Erasure
 from ..ledger.replicas import Replica
-from ..ledger.state import State, object_name
+from ..ledger.state import State, epoch_short, object_name
 from .clearing import holders, named_by
 from .erasures import delete_left
 from .plan_prune import Listing
@@ -102,6 +102,9 @@ def complete_erasures(
     listing = Listing.take(session)
     session.log.refresh()
     state = session.log.state
+    if not _shows_all(listing, state):
+        why = "the store does not list what certainly stands, so nobody can say what else does"
+        return [], [Waiting(name.hex(), 0, None, why) for name in sorted(open_)]
     look = _Look(session, state, listing, swept, max(e.cleared for e in open_.values()))
     receipts, waiting = [], []
     for name in sorted(open_, key=lambda name: open_[name].record):
@@ -118,6 +121,12 @@ def complete_erasures(
             receipt = _complete(session, actor, name, erasure, first, listing)
             receipts += [] if receipt is None else [receipt]
     return receipts, waiting
+
+
+def _shows_all(listing: Listing, state: State) -> bool:
+    """Tell whether a listing shows the keys that count, without which nobody had come here."""
+    keys = {epoch_short(state.epoch), *(b"s" + digest for digest in state.shards.values())}
+    return keys <= listing.sizes.keys()
 
 
 class _Look:

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -34,6 +34,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.'()-]+(?:/[A-Za-z0-9!_.'()-]+)*")
 _KEYS: Final = ("keys/", "probe/")
 """Below these lies what an erasure has to delete at once: kept out of a default lock."""
 _UNLOCKED_FOR: Final = timedelta(seconds=30)
+_NO_S3: Final = "what answered is no S3"
 _NOT_TAKEN: Final = (errno.EPROTO, errno.EOPNOTSUPP)
 
 
@@ -132,7 +133,8 @@ class S3Store:
         if digested:
             digest = hashlib.md5(parameters["Body"], usedforsecurity=False).digest()
             parameters["ContentMD5"] = b64encode(digest).decode()
-        self._client.call("put_object", Bucket=self.bucket, **parameters)
+        reply = self._client.call("put_object", Bucket=self.bucket, **parameters)
+        _demand(reply, "ETag")
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         """Return a range by one GET; see :class:`Store`."""
@@ -154,6 +156,7 @@ class S3Store:
             if exc.errno == errno.ERANGE:
                 return b""  # It begins at or beyond the end.
             raise
+        _demand(reply, "ETag")
         data: bytes = reply["Body"]
         # A server may ignore the range, and would seem to give other bytes.
         if start and not str(reply.get("ContentRange", "")).startswith(f"bytes {start}-"):
@@ -168,9 +171,12 @@ class S3Store:
         token: dict[str, str] = {}
         while True:
             reply = self._page(prefix, token)
+            _demand(reply, "IsTruncated")
             for found in reply.get("Contents", ()):
-                key = found["Key"][len(self._prefix) :]
-                if is_key(key):
+                _demand(found, "Key", "Size")
+                name = found["Key"]
+                key = name[len(self._prefix) :]
+                if name.startswith(prefix) and is_key(key) and found["Size"] >= 0:
                     yield StoredObject(key, found["Size"], _utc(found.get("LastModified")))
             if not reply.get("IsTruncated"):
                 return
@@ -208,6 +214,8 @@ class S3Store:
         name = self._prefix + check_key(key)
         if not self._keeps_versions():
             reply = self._client.call("delete_object", Bucket=self.bucket, Key=name)
+            if reply["ResponseMetadata"].get("HTTPStatusCode") != 204:
+                raise ConnectionError(_NO_S3)
             if not reply.get("DeleteMarker") and not reply.get("VersionId"):
                 return Remains()
             self._versioned = True  # Since lately, or nobody was allowed to ask.
@@ -266,6 +274,16 @@ def _parse(url: object) -> tuple[str, str]:
             kind="url",
         )
     return match[1], f"{prefix}/" if prefix else ""
+
+
+def _demand(reply: Mapping[str, Any], *fields: str) -> None:
+    """
+    Refuse a reply that lacks what S3 always says.
+
+    A proxy's page, with status 200, would pass for an empty listing or a finished write.
+    """
+    if any(field not in reply for field in fields):
+        raise ConnectionError(_NO_S3)
 
 
 def _utc(moment: object) -> datetime | None:

@@ -126,6 +126,9 @@ def translate(error: BaseException, host: str) -> BaseException:
     if isinstance(error, botocore.BotoCoreError):
         # Of a configuration: no such region, profile, endpoint. Its text may name a URL.
         return InputError(f"the S3 client cannot be set up: {type(error).__name__}", kind="options")
+    if isinstance(error, ValueError | KeyError | TypeError | MemoryError):
+        # What botocore makes of a reply that is none: a length that is no number, say.
+        return ConnectionError(f"{host}: {type(error).__name__} in a reply")
     return error
 
 

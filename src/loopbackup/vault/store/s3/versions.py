@@ -77,6 +77,8 @@ def _versions(client: Client, bucket: str, name: str) -> tuple[list[str], list[s
     at: dict[str, Any] = {}
     while True:
         reply = client.call("list_object_versions", Bucket=bucket, Prefix=name, **at)
+        if "IsTruncated" not in reply:
+            raise ConnectionError("what answered is no S3")
         versions += [v["VersionId"] for v in reply.get("Versions", ()) if v["Key"] == name]
         for marker in reply.get("DeleteMarkers", ()):
             if marker["Key"] == name:
