@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .vault.verbs.info import SlotInfo as SlotInfo
     from .vault.verbs.locate import Whereabouts as Whereabouts
     from .vault.verbs.prune import Pruned as Pruned
+    from .vault.verbs.refold import Cursor as Cursor
     from .vault.verbs.replicas import Replica as Replica
     from .vault.verbs.replicate import Replicated as Replicated
     from .vault.verbs.restore import Restored as Restored
@@ -116,6 +117,7 @@ __all__ = [
     "ConflictError",
     "Credential",
     "CredentialError",
+    "Cursor",
     "DamagedData",
     "Decision",
     "Diff",
@@ -277,6 +279,7 @@ _HOMES = {
     "vault.verbs.info": ("Info", "Series", "SlotInfo"),
     "vault.verbs.locate": ("Whereabouts",),
     "vault.verbs.prune": ("Pruned",),
+    "vault.verbs.refold": ("Cursor",),
     "vault.verbs.replicas": ("Replica",),
     "vault.verbs.replicate": ("Replicated",),
     "vault.verbs.restore": ("Restored",),

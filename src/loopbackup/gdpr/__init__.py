@@ -1,3 +1,35 @@
 """Registers and duties of data-protection law, kept through the vault."""
 
-__all__: list[str] = []
+from ..receipts import Receipt
+from .registers import Registers
+from .registers.journal import Change, Unread
+from .registers.marks import HoldRecord, RestrictionRecord
+from .registers.records import (
+    Activity,
+    DataCategory,
+    Disclosure,
+    Measure,
+    Notice,
+    Party,
+    Purpose,
+    Recipient,
+    RetentionLimit,
+)
+
+__all__ = [
+    "Activity",
+    "Change",
+    "DataCategory",
+    "Disclosure",
+    "HoldRecord",
+    "Measure",
+    "Notice",
+    "Party",
+    "Purpose",
+    "Receipt",
+    "Recipient",
+    "Registers",
+    "RestrictionRecord",
+    "RetentionLimit",
+    "Unread",
+]

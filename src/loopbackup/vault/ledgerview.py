@@ -15,7 +15,7 @@ from .format import record as rec
 from .format.markfacts import HoldBody, NoteBody, OverlayBody
 from .keys.domains import DATA, RECORDS
 from .verbs.fences import erased_error
-from .verbs.refold import Folded, fold_again, refold
+from .verbs.refold import Cursor, Folded, fold_again, refold, refold_from
 from .verbs.session import AuditBody, Session, to_datetime
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Ledger:
         since: datetime | None = None,
         until: datetime | None = None,
         subject: Subject | None = None,
+        cursor: Cursor | None = None,
     ) -> Iterator[LedgerEntry]:
         """
         Yield records, oldest first, each verified as :meth:`verify` does before it comes.
@@ -139,30 +140,38 @@ class Ledger:
             until: Only up to this aware instant, itself included.
             subject: Only records that name this subject's domains. Of one whose data
                 were erased, what registers say is still there.
+            cursor: Only what came since it was last given here; a new one has read
+                nothing yet. It moves with each record that the iterator passes.
 
         Void records have no time that anybody vouches for: they come unless a
         *subject* is asked for.
 
         Raises:
-            InputError: A time without zone, or no subject.
+            InputError: A time without zone, no subject, or a cursor of another vault.
             NotFoundError: The vault knows nothing of the subject; kind "erased": any more.
             PolicyError: Refused.
             DamagedData: From the iterator, where a record is missing or altered;
                 what came before it is as signed. At its end: the history is
                 another than the one in use.
 
-        Cost: as :meth:`verify`, whatever is asked for.
+        Cost: as :meth:`verify`, whatever is asked for; with a cursor of the records
+            that it has not passed, and the memory of a fold for as long as it lives.
         """
         first, last = _instant("since", since), _instant("until", until)
         key = None if subject is None else subject_key(subject)
         self._session.begin(Action.AUDIT, self._actor)
         domains = None if key is None else self._domains_of(key)
-        return self._entries(first, last, domains)
+        again = refold(self._session) if cursor is None else refold_from(self._session, cursor)
+        return self._entries(again, first, last, domains)
 
     def _entries(
-        self, first: datetime | None, last: datetime | None, domains: frozenset[bytes] | None
+        self,
+        again: Iterator[Folded],
+        first: datetime | None,
+        last: datetime | None,
+        domains: frozenset[bytes] | None,
     ) -> Iterator[LedgerEntry]:
-        for folded in refold(self._session):
+        for folded in again:
             entry = self._entry(folded, domains)
             if entry is None:
                 continue

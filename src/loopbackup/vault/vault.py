@@ -299,6 +299,11 @@ class Vault(Marking, Replicating, Governing):
         return self._session.header.vault_id.hex()
 
     @property
+    def actor(self) -> Actor:
+        """Who acts through this handle now: as ``loopbackup.acting_as`` says, else as given."""
+        return self._actor
+
+    @property
     def url(self) -> str:
         """Where it lies, without any credentials."""
         return self._session.url

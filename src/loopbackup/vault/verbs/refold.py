@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from ...errors import DamagedData, NotFoundError
+from ...errors import DamagedData, InputError, NotFoundError
 from ..format import names
 from ..format.bounds import MAX_RECORD_BYTES
 from ..format.record import Record
 from ..ledger.state import State
 from .session import Session
 
-__all__ = ["Folded", "fold_again", "refold"]
+__all__ = ["Cursor", "Folded", "fold_again", "refold", "refold_from"]
 
 
 @frozen
@@ -26,6 +26,53 @@ class Folded:
     """Why it has no effect."""
     leaf: bytes = b""
     """Its hash as a leaf of the ledger's tree."""
+
+
+class Cursor:
+    """
+    Where a reader of the ledger stands, so that he goes on there; for one vault, and one thread.
+
+    It holds a fold of its own up to there: what comes later is verified against
+    that, and not against the word of the store. Not picklable; a reader of
+    another process begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+
+    def __reduce__(self) -> str:
+        raise InputError("a cursor cannot be pickled; begin with a new one there")
+
+    def _of(self, session: Session) -> State:
+        """Give the fold of what was read; InputError if it is of another vault."""
+        vault_id, authority = session.header.vault_id, session.header.authority
+        if self._state is None:
+            self._state = State(vault_id, authority)
+        if (self._state.vault_id, self._state.authority) != (vault_id, authority):
+            raise InputError("this cursor stands in the ledger of another vault")
+        return self._state
+
+    def __repr__(self) -> str:
+        return f"<Cursor after {0 if self._state is None else self._state.size:,} records>"
+
+
+def refold_from(session: Session, cursor: Cursor) -> Iterator[Folded]:
+    """
+    Yield what came after *cursor* as :func:`refold` does, and move it along.
+
+    After DamagedData the cursor is of no use any more.
+
+    Raises:
+        InputError: The cursor is of another vault, or this copy is behind it.
+        DamagedData: As :func:`refold`; also where the history is not the one that
+            the cursor has read.
+
+    Cost: as :func:`refold`, of the new records alone.
+    """
+    state, used = cursor._of(session), session.log.folded
+    if state.size > used.size:
+        raise InputError("this copy of the vault is behind what the cursor has read elsewhere")
+    return _onto(state, session, used)
 
 
 def refold(session: Session) -> Iterator[Folded]:
@@ -64,7 +111,7 @@ def fold_again(session: Session, used: State) -> State:
 
 def _onto(state: State, session: Session, used: State) -> Iterator[Folded]:
     void = {alarm.index for alarm in used.alarms}
-    for index, data in enumerate(_records(session, used.size)):
+    for index, data in enumerate(_records(session, state.size, used.size), state.size):
         record = state.apply(data, session.log.fetch_list)
         if (record is None) != (index in void):
             raise _altered(index)
@@ -82,10 +129,10 @@ def _altered(index: int | None) -> DamagedData:
     )
 
 
-def _records(session: Session, count: int) -> Iterator[bytes]:
+def _records(session: Session, first: int, end: int) -> Iterator[bytes]:
     session.check_open()
     fetched = session.store.get_each(
-        _keys(session, count), session.executor, max_bytes=MAX_RECORD_BYTES
+        _keys(session, first, end), session.executor, max_bytes=MAX_RECORD_BYTES
     )
     try:
         for data in fetched:
@@ -98,8 +145,8 @@ def _records(session: Session, count: int) -> Iterator[bytes]:
         ) from exc
 
 
-def _keys(session: Session, count: int) -> Iterator[str]:
-    for index in range(count):
+def _keys(session: Session, first: int, end: int) -> Iterator[str]:
+    for index in range(first, end):
         # Its threads are gone then, and take no further request.
         session.check_open()
         yield names.record_name(index)
