@@ -37,6 +37,7 @@ OPTIONAL = {
     "botocore",
     "gcsfs",
     "google",
+    "holidays",
     "matplotlib",
     "pandas",
     "paramiko",

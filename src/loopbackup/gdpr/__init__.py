@@ -1,7 +1,7 @@
 """Registers and duties of data-protection law, kept through the vault."""
 
 from ..receipts import Receipt
-from .registers import Registers
+from .all_registers import Registers
 from .registers.journal import Change, Unread
 from .registers.marks import HoldRecord, RestrictionRecord
 from .registers.records import (
@@ -15,6 +15,7 @@ from .registers.records import (
     Recipient,
     RetentionLimit,
 )
+from .requests.request import Refusal, Request
 
 __all__ = [
     "Activity",
@@ -28,7 +29,9 @@ __all__ = [
     "Purpose",
     "Receipt",
     "Recipient",
+    "Refusal",
     "Registers",
+    "Request",
     "RestrictionRecord",
     "RetentionLimit",
     "Unread",

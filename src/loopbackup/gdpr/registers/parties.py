@@ -26,9 +26,7 @@ class Parties(OpenRegister[Party]):
     @property
     def keeper(self) -> Party | None:
         """Whose registers these are; None before that is recorded."""
-        shelf = self._journal.shelf(self._vault, self.name)
-        found: Party | None = shelf.current.get(KEEPER_ID)
-        return found
+        return self._keeper()
 
     def keep(self, party: Party, role: Keeper) -> Party:
         """

@@ -15,7 +15,7 @@ from ...errors import ConflictError, InputError, NotFoundError
 from ...terms import is_covered, subject_key
 from .event import VERSION, Event, checked, plain
 from .journal import Change, Journal, Unread
-from .records import KEEPER_ID, Record
+from .records import KEEPER_ID, Party, Record
 
 if TYPE_CHECKING:
     from ... import Vault
@@ -156,9 +156,13 @@ class Register(Generic[R]):
         subject = None if event.subject is None else subject_key(tuple(event.subject))
         return attrs.evolve(record, subject=subject)
 
+    def _keeper(self) -> Party | None:
+        found: Party | None = self._journal.shelf(self._vault, "parties").current.get(KEEPER_ID)
+        return found
+
     def _today(self) -> date:
         """Give the day that it is where the keeper of the registers is."""
-        keeper = self._journal.shelf(self._vault, "parties").current.get(KEEPER_ID)
+        keeper = self._keeper()
         zone = UTC if keeper is None or keeper.time_zone is None else ZoneInfo(keeper.time_zone)
         return self._journal.clock().astimezone(zone).date()
 

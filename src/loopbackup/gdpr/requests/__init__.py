@@ -1,0 +1,1 @@
+"""Requests of people: their states, their deadlines, their register."""
