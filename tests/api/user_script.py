@@ -1,10 +1,10 @@
 """What a host's engineer writes; read by a type checker, never run."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import loopbackup as lb
-from loopbackup import policy
+from loopbackup import gdpr, policy
 
 
 def items() -> Iterator[lb.Item]:
@@ -76,6 +76,22 @@ def govern(url: str) -> policy.PolicyDecision:
     return rules.decide(policy.Action.ERASE, facts, at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
+def answer(vault: lb.Vault, day: date) -> gdpr.Request:
+    """Take a request from receipt to decision, and look at the registers."""
+    registers = gdpr.Registers(vault, controller=gdpr.Party("Acme AB", country="SE"))
+    request = registers.requests.receive(
+        ("acme", "42"), kind="erase", received_on=day, channel="email"
+    )
+    request = registers.requests.verify_identity(request, method="login")
+    parties: list[gdpr.Party] = registers.parties.list(country="SE")
+    changed: gdpr.Party = registers.parties.change(parties[0], email="dpo@acme.example")
+    hold: lb.Hold = registers.holds.place(("acme", "42"), matter="case 17", review_on=day)
+    registers.holds.release(hold, reason="closed")
+    entries = vault.ledger.entries(cursor=lb.Cursor())
+    print(request.due_on, request.state, changed.version, vault.actor.id, next(entries).kind)
+    return registers.requests.accept(request.id, ground="A17-1-b")
+
+
 def handle(url: str) -> None:
     """Look at the attributes that errors carry."""
     try:
@@ -101,4 +117,6 @@ def misuse(vault: lb.Vault, snapshot: lb.Snapshot) -> None:
     policy.Retention(7)  # type: ignore[call-arg]
     policy.Policy("EEA")  # type: ignore[arg-type]
     vault.set_policy(policy.Policy())  # type: ignore[call-arg]
+    gdpr.Party("Acme AB")  # type: ignore[call-arg]
+    gdpr.Registers(vault).parties.add(gdpr.Recipient("all"))  # type: ignore[arg-type]
     snapshot.nmae  # type: ignore[attr-defined]  # noqa: B018

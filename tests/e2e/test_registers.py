@@ -30,7 +30,7 @@ def disclosure(party: gdpr.Party, subject: Any = USER, **more: Any) -> gdpr.Disc
     """Make the record of a disclosure."""
     fields: dict[str, Any] = {"legal_basis": "A6-1-b", "what": "orders", **more}
     fields["disclosed_on"] = date(2026, 3, 1)
-    return gdpr.Disclosure("recipient", party=str(party.id), subject=subject, **fields)
+    return gdpr.Disclosure("recipient", party=party.id, subject=subject, **fields)
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def test_what_is_added_is_found_by_another_process(store: MemoryStore) -> None:
             registers.activities.add(gdpr.Activity("orders", role="controller")),
             registers.recipients.add(gdpr.Recipient("parcel services", party=party.id)),
             registers.disclosures.add(disclosure(party)),
-            registers.notices.add(gdpr.Notice("erasure", recipient=str(party.id), subject=USER)),
+            registers.notices.add(gdpr.Notice("erasure", recipient=party.id, subject=USER)),
         ]
 
     with reopen(store, read_only=True) as vault:
         again = gdpr.Registers(vault)
         found = [
-            again.parties.get(added[0].id or ""),
+            again.parties.get(added[0].id),
             again.activities.list()[0],
             again.recipients.list()[0],
             again.disclosures.list()[0],
@@ -109,7 +109,7 @@ def test_nested_values_come_back_as_they_were(store: MemoryStore) -> None:
         added = gdpr.Registers(vault).activities.add(activity)
 
     with reopen(store) as vault:
-        found = gdpr.Registers(vault).activities.get(str(added.id))
+        found = gdpr.Registers(vault).activities.get(added.id)
 
     assert found == added
     assert found.purposes == activity.purposes
@@ -204,7 +204,7 @@ def test_a_change_of_an_old_version_is_a_conflict(store: MemoryStore) -> None:
     with reopen(store) as one, reopen(store) as two:
         mine, theirs = gdpr.Registers(one), gdpr.Registers(two)
         first = mine.activities.add(gdpr.Activity("orders", role="controller"))
-        theirs.activities.change(str(first.id), department="sales")
+        theirs.activities.change(first.id, department="sales")
         before = len(two.ledger)
 
         with pytest.raises(lb.ConflictError, match="changed meanwhile"):
@@ -235,6 +235,42 @@ def test_a_change_that_lost_the_race_stays_in_history_without_effect(store: Memo
         assert [change.problem is None for change in history] == [True, True, False]
         assert "changed meanwhile" in str(history[-1].problem)
         assert registers.activities.get(first).version == 2
+
+
+def test_of_two_changes_at_once_one_counts_and_the_other_hears_of_it(store: MemoryStore) -> None:
+    """Whatever the timing: nobody is told that a change holds which does not."""
+    with reopen(store) as one, reopen(store) as two:
+        both = [gdpr.Registers(one), gdpr.Registers(two)]
+        first = both[0].activities.add(gdpr.Activity("orders", role="controller"))
+        barrier = threading.Barrier(2)
+        held: list[str] = []
+        lost: list[str] = []
+
+        def change(registers: gdpr.Registers, department: str) -> None:
+            for number in range(5):
+                barrier.wait()
+                known = registers.activities.get(first.id)
+                try:
+                    registers.activities.change(known, department=f"{department} {number}")
+                    held.append(f"{department} {number}")
+                except lb.ConflictError:
+                    lost.append(f"{department} {number}")
+
+        threads = [
+            threading.Thread(target=change, args=pair)
+            for pair in zip(both, ("sales", "support"), strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        history = both[0].activities.history(first.id)
+        took = [change.record.department for change in history[1:] if change.problem is None]
+        assert sorted(took) == sorted(held)
+        assert len(held) + len(lost) == 10
+        assert len(held) >= 5
+        assert both[1].activities.history(first.id) == history
 
 
 # ---- foreign, newer, hostile
@@ -467,7 +503,7 @@ def test_what_is_about_somebody_goes_with_their_records(store: MemoryStore) -> N
             (gone,) = each.disclosures.unread
             assert (gone.kind, gone.event) == ("sealed", about.event)
             with pytest.raises(lb.NotFoundError, match="erased") as caught:
-                each.disclosures.get(str(about.id))
+                each.disclosures.get(about.id)
             assert caught.value.kind == "erased"
         assert find_canary(vault, said) == []
 

@@ -104,7 +104,7 @@ def test_a_request_from_receipt_to_answer(acme: World) -> None:
     ]
     with reopen(acme.store, read_only=True) as vault:
         again = gdpr.Registers(vault, is_holiday=lambda _: True)
-        assert again.requests.get(str(request.id)) == request
+        assert again.requests.get(request.id) == request
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,11 @@ class Journal:
                 self._read(vault)
             return self._shelves[name]
 
+    def known(self, vault: Vault, name: str) -> Shelf:
+        """Give what a register held at the last look; read only if there was none."""
+        with self._lock:
+            return self.shelf(vault, name) if self._cursor is None else self._shelves[name]
+
     def _restart(self) -> None:
         from ... import Cursor
 

@@ -116,7 +116,7 @@ class Holds(_Marks[HoldRecord]):
         if known.released_on is not None:
             raise NotFoundError("this hold was released before", kind="hold")
         with _ended_before("hold"):
-            self._vault.release(str(known.id), reason=reason)
+            self._vault.release(known.id, reason=reason)
         fields = {"released_on": self._today(), "release_reason": reason}
         return self._go_on("release", known, fields)
 

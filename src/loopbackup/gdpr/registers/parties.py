@@ -26,7 +26,8 @@ class Parties(OpenRegister[Party]):
     @property
     def keeper(self) -> Party | None:
         """Whose registers these are; None before that is recorded."""
-        return self._keeper()
+        found: Party | None = self._journal.shelf(self._vault, self.name).current.get(KEEPER_ID)
+        return found
 
     def keep(self, party: Party, role: Keeper) -> Party:
         """

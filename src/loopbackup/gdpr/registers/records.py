@@ -95,15 +95,15 @@ class Record:
     subject's records, and goes with them (``scope="records"`` of an erasure).
     """
 
-    id: str | None = None
-    """Thirty-two hex digits."""
+    id: str = ""
+    """Thirty-two hex digits; empty before it is recorded."""
     version: int = 0
     """How many changes made it what it is."""
     recorded_at: datetime | None = None
     """When the last of them was recorded, by the writer's clock."""
     recorded_by: str | None = None
     """The id of the actor who recorded it; None where the audit key is gone."""
-    event: str | None = None
+    event: str = ""
     """The id of that event in the ledger."""
     subject: tuple[str, ...] | None = field(default=None, converter=_subject)
 

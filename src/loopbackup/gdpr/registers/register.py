@@ -95,7 +95,7 @@ class Register(Generic[R]):
         """
         found = self.get(record)
         shelf = self._journal.shelf(self._vault, self.name)
-        return [*shelf.changes.get(str(found.id), ())]
+        return [*shelf.changes.get(found.id, ())]
 
     def change(self, record: R | str, *, reason: str | None = None, **fields: Any) -> R:
         """
@@ -157,7 +157,8 @@ class Register(Generic[R]):
         return attrs.evolve(record, subject=subject)
 
     def _keeper(self) -> Party | None:
-        found: Party | None = self._journal.shelf(self._vault, "parties").current.get(KEEPER_ID)
+        """Give the keeper as last seen: a look of its own would cost a request."""
+        found: Party | None = self._journal.known(self._vault, "parties").current.get(KEEPER_ID)
         return found
 
     def _today(self) -> date:
@@ -203,7 +204,7 @@ class Register(Generic[R]):
 
     def _id(self, record: object) -> str:
         found = record.id if isinstance(record, self.type) else record
-        if not isinstance(found, str):
+        if not isinstance(found, str) or not found:
             raise InputError(f"{self.name} takes a recorded {self.type.__name__}, or its id")
         return found
 
@@ -225,7 +226,7 @@ class OpenRegister(Register[R]):
         """
         if not isinstance(record, self.type):
             raise InputError(f"{self.name} holds {self.type.__name__}, not {type(record).__name__}")
-        if record.id is not None:
+        if record.id:
             raise InputError(f"the record {record.id[:8]} is there already: change it")
         return self._begin(record, reason=reason)
 

@@ -206,7 +206,7 @@ class Requests(Register[Request]):
         made = self._happen("extend", request, day, {"due_on": due}, reason=reason)
         if not made.is_extended:
             raise PolicyError(
-                f"request {str(made.id)[:8]} was due on {made.first_due_on}, and the person was "
+                f"request {made.id[:8]} was due on {made.first_due_on}, and the person was "
                 f"told of the extension on {day}: too late. The violation is recorded; "
                 f"the answer is due as before.",
                 kind="extension_late",
@@ -289,7 +289,7 @@ class Requests(Register[Request]):
         today = self._today()
         found = [self._as_of(request, today) for request in self.list() if request.is_open]
         soon = [each for each in found if (each.due_on - today).days <= within_days]
-        return sorted(soon, key=lambda each: (each.due_on, each.received_on, str(each.id)))
+        return sorted(soon, key=lambda each: (each.due_on, each.received_on, each.id))
 
     def apply(self, old: Request | None, event: Event, actor: str | None) -> Request:
         """Give what an event makes of a request."""
