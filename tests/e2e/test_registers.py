@@ -14,7 +14,7 @@ from tests.e2e.support import Clock, create, dump, load, new_vault, reopen
 
 import loopbackup as lb
 from loopbackup import gdpr
-from loopbackup.terms import Decision, Facts
+from loopbackup.terms import AllowAll, Decision, Facts
 from loopbackup.testing import find_canary
 from loopbackup.vault.format import codec, names
 from loopbackup.vault.format import record as rec
@@ -31,6 +31,19 @@ def disclosure(party: gdpr.Party, subject: Any = USER, **more: Any) -> gdpr.Disc
     fields: dict[str, Any] = {"legal_basis": "A6-1-b", "what": "orders", **more}
     fields["disclosed_on"] = date(2026, 3, 1)
     return gdpr.Disclosure("recipient", party=party.id, subject=subject, **fields)
+
+
+class Counting(MemoryStore):
+    """Remembers what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Give an object, and remember its name."""
+        self.asked.append(key)
+        return super().get(key, start=start, length=length)
 
 
 @pytest.fixture
@@ -483,6 +496,30 @@ def test_a_gate_decides_who_writes_and_who_reads() -> None:
         assert len(registers.parties.list()) == 1
 
 
+def test_whoever_is_refused_makes_nobody_read_again() -> None:
+    """A refusal leaves what was read where it is."""
+
+    class Gate(AllowAll):
+        def decide(self, action: str, facts: Facts, *, at: datetime) -> Decision:
+            """Refuse strangers everything."""
+            return Decision(facts.actor is None or facts.actor.id != "user-42")
+
+    store = Counting()
+    create(store)
+    with reopen(store, gate=Gate()) as vault:
+        registers = gdpr.Registers(vault, controller=ACME)
+        for number in range(10):
+            registers.parties.add(gdpr.Party(f"Acme {number}", country="SE"))
+        stranger = registers.acting_as(lb.Actor("user-42"))
+        with pytest.raises(lb.PolicyError):
+            stranger.parties.list()
+        store.asked.clear()
+
+        assert len(registers.parties.list()) == 11
+
+    assert len([key for key in store.asked if key.startswith("ledger/")]) <= 2
+
+
 # ---- sealed per subject
 
 
@@ -534,28 +571,18 @@ def test_names_of_people_stand_nowhere_in_clear(store: MemoryStore) -> None:
 
 def test_reading_on_costs_what_is_new() -> None:
     """A look takes what the ledger got since the last one, not all of it."""
-    store = MemoryStore()
+    store = Counting()
     create(store)
-    counted: list[str] = []
-
-    class Counting(MemoryStore):
-        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-            counted.append(key)
-            return super().get(key, start=start, length=length)
-
-    copy = Counting()
-    for key, data in dump(store).items():
-        copy.put(key, data, if_absent=True)
-    with reopen(copy) as vault:
+    with reopen(store) as vault:
         registers = gdpr.Registers(vault)
         for number in range(20):
             registers.parties.add(gdpr.Party(f"Acme {number}", country="SE"))
-        counted.clear()
+        store.asked.clear()
 
         registers.parties.add(ACME)
         assert len(registers.parties.list()) == 21
 
-        records = [key for key in counted if key.startswith("ledger/")]
+        records = [key for key in store.asked if key.startswith("ledger/")]
         assert len(records) <= 6
 
 
@@ -655,6 +682,21 @@ def test_a_cursor_goes_on_where_it_stopped(store: MemoryStore) -> None:
 
         assert [entry.payload for entry in rest] == [b"2"]
         assert [*begun, *rest] == list(vault.ledger.entries())
+        assert list(vault.ledger.entries(cursor=cursor)) == []
+
+
+def test_two_iterators_of_one_cursor_do_not_take_each_other_for_damage(store: MemoryStore) -> None:
+    """The one that was overtaken says so."""
+    cursor = lb.Cursor()
+    with reopen(store) as vault:
+        vault.ledger.append("register.visitors", b"1")
+        overtaken = vault.ledger.entries(cursor=cursor)
+        next(overtaken)
+        rest = list(vault.ledger.entries(cursor=cursor))
+
+        with pytest.raises(lb.InputError, match="moved meanwhile"):
+            next(overtaken)
+        assert rest[-1].payload == b"1"
         assert list(vault.ledger.entries(cursor=cursor)) == []
 
 

@@ -189,8 +189,9 @@ class Journal:
     def _read(self, vault: Vault) -> bool:
         """Take new entries in; tell whether somebody was erased by one of them."""
         erased = False
+        entries = vault.ledger.entries(cursor=self._cursor)  # A refusal costs nobody's reading.
         try:
-            for entry in vault.ledger.entries(cursor=self._cursor):
+            for entry in entries:
                 erased = erased or bool(entry.facts.get("erasure"))
                 shelf = self._shelves.get(entry.kind.removeprefix(_PREFIX))
                 if shelf is not None and entry.kind.startswith(_PREFIX):

@@ -94,7 +94,8 @@ class Holds(_Marks[HoldRecord]):
 
         Raises:
             InputError: A field is not as it must be; nothing was done.
-            PolicyError: Refused.
+            PolicyError: Refused. Where the hold is allowed and the recording is not, it stands
+                (:attr:`unregistered`).
         """
         record = HoldRecord(
             matter, review_on=review_on, authority=authority, custodian=custodian, subject=subject

@@ -63,7 +63,8 @@ def refold_from(session: Session, cursor: Cursor) -> Iterator[Folded]:
     After DamagedData the cursor is of no use any more.
 
     Raises:
-        InputError: The cursor is of another vault, or this copy is behind it.
+        InputError: The cursor is of another vault, or this copy is behind it; from the
+            iterator: another one has moved the cursor.
         DamagedData: As :func:`refold`; also where the history is not the one that
             the cursor has read.
 
@@ -112,6 +113,10 @@ def fold_again(session: Session, used: State) -> State:
 def _onto(state: State, session: Session, used: State) -> Iterator[Folded]:
     void = {alarm.index for alarm in used.alarms}
     for index, data in enumerate(_records(session, state.size, used.size), state.size):
+        if state.size != index:
+            raise InputError(
+                "this cursor was moved meanwhile; one iterator at a time goes on from it"
+            )
         record = state.apply(data, session.log.fetch_list)
         if (record is None) != (index in void):
             raise _altered(index)
