@@ -84,6 +84,19 @@ def test_rule_for_some_snapshots_leaves_others_alone() -> None:
     assert ask(rules, actor("a", "support"), "prune").allowed
 
 
+def test_rule_for_some_snapshots_binds_an_erasure_that_touches_one() -> None:
+    """It names no series, and makes poorer what it finds."""
+    rules = policy.Policy(policy.Access({"erase": {"dpo"}}, where={"name": "hr"}))
+    touched = [
+        policy.SnapshotInfo(f"{number:032x}", name, NOW, number)
+        for number, name in enumerate(["web", "hr"])
+    ]
+
+    assert not ask(rules, actor("a", "job"), "erase", snapshots=tuple(touched)).allowed
+    assert ask(rules, actor("a", "dpo"), "erase", snapshots=tuple(touched)).allowed
+    assert ask(rules, actor("a", "job"), "erase", snapshots=tuple(touched[:1])).allowed
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

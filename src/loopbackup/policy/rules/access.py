@@ -78,8 +78,9 @@ class Access:
             ``approved_by`` who have a role for it too. Nobody counts twice.
         needs: What every actor has to say of himself: ``purpose``, ``ip``, ``device``.
         where: Only for actions on these snapshots: by ``name``, ``category`` and
-            ``"tag:<tag>"``, as for :class:`Retention`. What is not about any
-            snapshot is not under such a rule, listing them included.
+            ``"tag:<tag>"``, as for :class:`Retention`. An action that touches several,
+            such as an erasure, is under the rule if one of them fits. What is not about
+            any snapshot is not under such a rule, listing them included.
         id: Names the rule in decisions; default as it is written.
 
     ``create`` and ``open`` are asked of rules of place only.
@@ -109,7 +110,8 @@ class Access:
 
     def evaluate(self, action: str, facts: Facts, *, at: datetime, tables: Tables) -> Verdict:
         """Say whether the actor has a role that may, and whether enough others agree."""
-        if action in _OF_PLACE or (self.where and not selects(self.where, facts)):
+        about = (facts, *facts.snapshots)
+        if action in _OF_PLACE or not any(selects(self.where, what) for what in about):
             return PASS
         allowed = frozenset(self.grants.get(action, self.others))
         roles = ", ".join(sorted(allowed))
