@@ -88,6 +88,8 @@ class Facts:
         reason: Why, as the actor says.
         places: All places that the action touches.
         snapshots: Those that the action would delete, or make poorer.
+        live: All that the vault has, where their order may tell which of the times of
+            *snapshots* can be believed.
         more: Anything else, by name.
     """
 
@@ -100,6 +102,7 @@ class Facts:
     reason: str | None = None
     places: tuple[Place, ...] = ()
     snapshots: tuple[SnapshotInfo, ...] = ()
+    live: tuple[SnapshotInfo, ...] = ()
     more: Mapping[str, Any] = field(factory=dict)
 
 

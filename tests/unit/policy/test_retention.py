@@ -301,6 +301,50 @@ def test_snapshot_of_the_future_pushes_nothing_out() -> None:
     assert kept([rule], [*nights, *ahead]) == [*range(7), *range(100, 107)]
 
 
+def test_snapshot_of_the_future_goes_when_the_next_one_has_to() -> None:
+    """It cannot have been made after what the ledger has after it."""
+    nights = made(*days(3, until=NOW - timedelta(days=800)))
+    lie = made(NOW + timedelta(days=9000), first=10)
+    rule = policy.Retention(erase_after="P2Y")
+    own = made(NOW - timedelta(days=750), first=11)
+    others = made(NOW - timedelta(days=750), first=11, writer="w")
+
+    assert kept([rule], [*nights, *lie]) == [10]
+    assert kept([rule], [*nights, *lie, *own]) == []
+    assert kept([rule], [*nights, *lie, *others]) == []
+
+
+def test_lies_of_another_writer_make_no_odd_snapshot_old() -> None:
+    """It is no older than what its own writer had made before."""
+    nights, lie = made(*days(3)), made(NOW + timedelta(days=9000), first=10)
+    others = made(NOW - timedelta(days=9000), first=11, writer="w")
+
+    assert kept([policy.Retention(erase_after="P2Y")], [*nights, *lie, *others]) == [0, 1, 2, 10]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "later", "action", "allowed"),
+    [
+        (9000, 3000, "erase", True),
+        (9000, 3, "erase", False),
+        (-4000, 3, "forget", False),
+        (-4000, 3000, "forget", True),
+    ],
+    ids=["ahead and old", "ahead and young", "back and young", "back and old"],
+)
+def test_law_is_held_against_the_time_that_is_believed(
+    claimed: int, later: int, action: str, allowed: bool
+) -> None:
+    """And not against what a writer claims, where the order of the ledger is known."""
+    rules = policy.Policy(policy.Retention(keep_at_least="P7Y", ground="a law"))
+    lie = made(NOW + timedelta(days=claimed), first=10)
+    first = made(*days(3, until=NOW - timedelta(days=3600)))
+    live = (*first, *lie, *made(NOW - timedelta(days=later), NOW, first=11))
+    facts = policy.Facts(name="n", snapshots=tuple(lie), live=live)
+
+    assert rules.decide(action, facts, at=NOW).allowed == allowed
+
+
 def test_snapshot_of_the_past_takes_nobodys_place() -> None:
     """Made today, it claims to be the last of 2020: the real last of that year stays."""
     years = [datetime(year, 12, 20, tzinfo=UTC) for year in range(2018, 2026)]

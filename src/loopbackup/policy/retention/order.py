@@ -10,7 +10,7 @@ so that it pushes nothing out.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -49,25 +49,53 @@ def believed(snapshots: Sequence[SnapshotInfo], at: datetime) -> dict[str, Odd]:
         snapshots: Of one vault, ascending in the order of their records.
         at: Now.
 
-    Cost: O(n log n): the longest run of times that do not go back.
+    Cost: O(n log n): the longest run of times that do not go back; for each odd one the writers.
     """
     by_writer: dict[str | None, list[SnapshotInfo]] = {}
     for snapshot in snapshots:
         by_writer.setdefault(snapshot.writer, []).append(snapshot)
-    odd: dict[str, Odd] = {}
+    why: dict[str, str] = {}
     for written in by_writer.values():
-        odd |= _of_one(written, at)
+        why |= _of_one(written, at)
+    return _bounded(snapshots, why, at) if why else {}
+
+
+def _bounded(
+    snapshots: Sequence[SnapshotInfo], why: Mapping[str, str], at: datetime
+) -> dict[str, Odd]:
+    """
+    Say when odd ones can have been made at the latest: before what was recorded after them.
+
+    The next believed time of the same writer counts; where it wrote no more, the latest
+    that each other one gives, for one of those may lie to make it look old. Nothing makes
+    it older than what its own writer had made before.
+    """
+    before: dict[str | None, datetime] = {}
+    least: dict[str, datetime] = {}
+    for snapshot in snapshots:
+        if snapshot.id not in why:
+            before[snapshot.writer] = snapshot.created_at
+        elif snapshot.writer in before:
+            least[snapshot.id] = before[snapshot.writer]
+    after: dict[str | None, datetime] = {}
+    odd: dict[str, Odd] = {}
+    for snapshot in reversed(snapshots):
+        if snapshot.id not in why:
+            after[snapshot.writer] = snapshot.created_at
+            continue
+        latest = after.get(snapshot.writer) or max(after.values(), default=at)
+        odd[snapshot.id] = Odd(why[snapshot.id], max(latest, least.get(snapshot.id, latest)))
     return odd
 
 
-def _of_one(snapshots: Sequence[SnapshotInfo], at: datetime) -> dict[str, Odd]:
-    ahead = {s.id: Odd("its time lies in the future", at) for s in snapshots if s.created_at > at}
-    usual = [s for s in snapshots if s.id not in ahead]
+def _of_one(snapshots: Sequence[SnapshotInfo], at: datetime) -> dict[str, str]:
+    """Say why times of one writer are not believed, by id."""
+    odd = {s.id: "its time lies in the future" for s in snapshots if s.created_at > at}
+    usual = [s for s in snapshots if s.id not in odd]
     run = _longest_run([s.created_at for s in usual])
     if len(run) == len(usual):
-        return ahead
+        return odd
     kept = set(run)
-    odd = dict(ahead)
     before: datetime | None = None
     following = iter([usual[number].created_at for number in run])
     after = next(following, None)
@@ -78,7 +106,7 @@ def _of_one(snapshots: Sequence[SnapshotInfo], at: datetime) -> dict[str, Odd]:
         early = before is not None and snapshot.created_at < before - SKEW
         late = after is not None and snapshot.created_at > after + SKEW
         if early or late:
-            odd[snapshot.id] = Odd("its time contradicts the order of the ledger", after or at)
+            odd[snapshot.id] = "its time contradicts the order of the ledger"
     return odd
 
 

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...terms import Action, Actor, Facts
 from ..tables import Tables
 from .base import PASS, Deny, Missing, Verdict, described, named, options_of, texts
-from .where import check_where, selects
+from .where import Labelled, check_where, selects
 
 __all__ = ["Access", "check_action"]
 
@@ -110,7 +110,7 @@ class Access:
 
     def evaluate(self, action: str, facts: Facts, *, at: datetime, tables: Tables) -> Verdict:
         """Say whether the actor has a role that may, and whether enough others agree."""
-        about = (facts, *facts.snapshots)
+        about: tuple[Labelled, ...] = (facts, *facts.snapshots)
         if action in _OF_PLACE or not any(selects(self.where, what) for what in about):
             return PASS
         allowed = frozenset(self.grants.get(action, self.others))

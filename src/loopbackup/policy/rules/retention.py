@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 
 from ...errors import InputError
-from ...terms import Action, Facts, SnapshotInfo
+from ...terms import Action, Facts
 from ..retention.durations import Duration, duration, zone
 from ..retention.keep import PERIODS, Keep, parse_keep
+from ..retention.order import believed
 from ..tables import Tables
 from .base import PASS, Deny, Missing, Verdict, described, named, options_of, texts
 from .where import TAG, check_where, selects
@@ -155,10 +156,13 @@ class Retention:
             required += f" ({self.ground})"
         if action == Action.FORGET and not facts.snapshots:
             return Missing("which snapshots it is about", required)
+        made = _made(facts, at)
         young = [
             (until, snapshot)
             for snapshot in facts.snapshots
-            if selects(self.where, snapshot) and (until := self._lives_until(snapshot, at)) > at
+            if selects(self.where, snapshot)
+            and (until := self.not_before(made[snapshot.id])) is not None
+            and until > at
         ]
         if not young:
             return PASS
@@ -167,7 +171,12 @@ class Retention:
         actual = f"{count} younger"
         return Deny(required, actual, f"after {until:%Y-%m-%d %H:%M} UTC")
 
-    def _lives_until(self, snapshot: SnapshotInfo, at: datetime) -> datetime:
-        until = self.not_before(min(snapshot.created_at, at))
-        assert until is not None
-        return until
+
+def _made(facts: Facts, at: datetime) -> dict[str, datetime]:
+    """Say when the snapshots were made, at the latest where a time is not believed, by id."""
+    known = {snapshot.id: snapshot for snapshot in (*facts.live, *facts.snapshots)}
+    odd = believed(sorted(known.values(), key=lambda s: s.index), at)
+    return {
+        snapshot.id: odd[snapshot.id].latest if snapshot.id in odd else snapshot.created_at
+        for snapshot in facts.snapshots
+    }

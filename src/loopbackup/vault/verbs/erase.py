@@ -43,7 +43,7 @@ from .erasures import (
 from .held import refuse_erasure
 from .reach import Remaining, reach_replicas
 from .receipt import Before, Left, effective_by, proof_of, read_receipt, sign_receipt
-from .retention import infos_with
+from .retention import infos_with, live_infos
 from .session import Session
 
 __all__ = ["run_erase"]
@@ -125,11 +125,17 @@ def _ask_about(
     """Ask the gate again, which may have to know in which snapshots the subjects are."""
     if type(session.gate) is AllowAll:
         return
-    found = infos_with(session, domains)
+    found, live = infos_with(session, domains), live_infos(session)
     for key in keys:
         whose = [d for d, owned in domains.items() if is_covered(owned.subject, (key,))]
         about = {info.id: info for domain in whose for info in found.get(domain, ())}
-        facts = Facts(actor=actor, subject=key, reason=reason, snapshots=tuple(about.values()))
+        facts = Facts(
+            actor=actor,
+            subject=key,
+            reason=reason,
+            snapshots=tuple(about.values()),
+            live=live,
+        )
         session.ask(Action.ERASE, actor, facts)
 
 
