@@ -131,6 +131,59 @@ def test_denied_country_is_denied_within_an_allowed_zone() -> None:
     assert not ask(seen("EUR7", "gcp"), allow=["EU", "europe-west2"]).allowed
 
 
+@pytest.mark.parametrize(
+    ("place", "deny"),
+    [
+        (seen("francecentral", "azure", copies=("francesouth",)), "francecentral"),
+        (seen("francesouth", "azure", copies=("francecentral",)), "francecentral"),
+        (policy.Place("vault", "francecentral"), "francesouth"),
+        (seen("EUR4", "gcp"), "europe-north1"),
+        (seen("EU", "gcp"), "europe-west1"),
+        (seen("northeurope", "azure", copies=("westeurope",)), "NL"),
+    ],
+    ids=["itself", "its copy", "its pair", "part", "may be part", "country of its copy"],
+)
+def test_denied_region_is_denied_as_a_copy_or_a_part(place: policy.Place, deny: str) -> None:
+    """What the provider copies there, or may hold there, lies there too."""
+    assert ask(place).allowed
+    assert ask(place, deny=deny).outcome == "deny"
+
+
+@pytest.mark.parametrize(("code", "meant"), [("EL", "GR"), ("UK", "GB"), ("XX", "")])
+def test_code_that_is_no_country_is_refused(code: str, meant: str) -> None:
+    """It would never match anything."""
+    with pytest.raises(lb.InputError, match=f"ISO 3166-1.*{meant}"):
+        policy.Policy(policy.Residency(allow="EU", deny=code))
+    assert ask(policy.Place("vault", code)).outcome == "indeterminate"
+    with pytest.raises(lb.InputError, match="ISO 3166-1"):
+        policy.Region("acme", "cellar", [code])
+
+
+def test_declared_region_counts_with_its_pair() -> None:
+    """Unless its operator says that it is copied nowhere."""
+    found = ask(policy.Place("vault", "brazilsouth"), allow="BR")
+
+    assert found.outcome == "deny"
+    assert found.nearest == 'if it is copied nowhere, location="brazilsouth LRS"'
+    assert ask(policy.Place("vault", "brazilsouth LRS"), allow="BR").allowed
+    assert ask(policy.Place("vault", "brazilsouth RA-GRS"), allow="BR").outcome == "deny"
+
+
+def test_whoever_acts_is_somewhere_whatever_he_does() -> None:
+    """And a key that is added is where its service is."""
+    rules = policy.Policy(policy.Residency(allow="EEA", access_from="SE", keys_in="SE"))
+
+    def outcome(action: str, **more: str) -> str | None:
+        return rules.decide(action, policy.Facts(more=more), at=NOW).outcome
+
+    for action in ("erase", "read", "forget", "policy", "prune"):
+        assert outcome(action, access_from="US") == "deny"
+        assert outcome(action, access_from="SE") == "allow"
+    assert outcome("keys", access_from="SE", keys_in="US") == "deny"
+    assert outcome("keys", access_from="SE", keys_in="") == "indeterminate"
+    assert outcome("keys", access_from="SE", keys_in="SE") == "allow"
+
+
 def test_zone_is_that_of_the_day() -> None:
     """The United Kingdom was a member until the end of January 2020."""
     assert ask(seen("eu-west-2"), at=datetime(2020, 1, 31, tzinfo=UTC)).allowed

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ...errors import InputError
 from ...terms import Action, Facts, Location, Place
-from ..tables import Region, Tables
+from ..tables import Region, Tables, check_country
 from .base import PASS, Deny, Missing, Verdict, described, named, options_of, texts
 
 __all__ = ["Residency"]
@@ -37,14 +37,17 @@ class Residency:
 
     What the provider says counts; where nobody can be asked, what was declared.
     A region counts with all countries that it spans, and those to which the
-    provider copies it by himself.
+    provider copies it by himself. Where nobody can be asked, a region of Azure counts
+    with its pair, unless ``"brazilsouth LRS"`` is declared.
 
     Args:
         allow: A zone (``"EEA"``, ``"EU"``), a country (``"SE"``), a provider's region
             (``"eu-north-1"``), or several of these.
-        deny: What of that is not allowed all the same.
-        keys_in: Likewise, where a key service that opens the vault has to be.
-        access_from: Likewise, from where people and programs may act.
+        deny: What of that is not allowed all the same: neither the place itself, nor one
+            that it is copied to, nor a part of a multi-region.
+        keys_in: Likewise, where a key service that opens the vault has to be; of a key that
+            is added too.
+        access_from: Likewise, from where people and programs may act, whatever they do.
         id: Names the rule in decisions; default as it is written.
 
     A place that is not known cannot be decided: a strict policy refuses.
@@ -83,6 +86,8 @@ class Residency:
         for what in _FIELDS:
             for text in getattr(self, what):
                 if text not in tables.zones and tables.declared(text) is None:
+                    if text.isupper() and len(text) == 2:
+                        check_country(text)
                     raise InputError(
                         f"{what}: {text!r} is no zone ({', '.join(tables.zones)}), no country of "
                         "two capital letters, and no region that the tables know"
@@ -90,32 +95,33 @@ class Residency:
 
     def evaluate(self, action: str, facts: Facts, *, at: datetime, tables: Tables) -> Verdict:
         """Hold every place that the action touches against what is allowed."""
-        if action not in GATED:
-            return PASS
         unknown: Verdict = PASS
-        for verdict in self._verdicts(facts, at, tables):
+        for verdict in self._verdicts(action, facts, at, tables):
             if isinstance(verdict, Deny):
                 return verdict
             if isinstance(verdict, Missing) and unknown is PASS:
                 unknown = verdict
         return unknown
 
-    def _verdicts(self, facts: Facts, at: datetime, tables: Tables) -> Iterator[Verdict]:
-        if not facts.places:
+    def _verdicts(
+        self, action: str, facts: Facts, at: datetime, tables: Tables
+    ) -> Iterator[Verdict]:
+        is_gated = action in GATED
+        if is_gated and not facts.places:
             yield Missing("where it lies", self._required(self.allow))
-        for place in facts.places:
+        for place in facts.places if is_gated else ():
             yield self._judge(place, at, tables)
-        for what, allowed, name in (
-            ("the key service", self.keys_in, "keys_in"),
-            ("the actor", self.access_from, "access_from"),
+        for what, allowed, name, is_asked in (
+            ("the key service", self.keys_in, "keys_in", is_gated or action == Action.KEYS),
+            ("the actor", self.access_from, "access_from", True),
         ):
-            if allowed:
+            if allowed and is_asked:
                 yield self._judge_fact(what, allowed, facts.more.get(name), at, tables)
 
     def _judge(self, place: Place, at: datetime, tables: Tables) -> Verdict:
         location = place.observed
         if location is None and place.declared is not None:
-            location = tables.declared(place.declared)
+            location = tables.placed(place.declared)
         countries = None if location is None else tables.countries(location)
         required = self._required(self.allow)
         if location is None or countries is None:
@@ -140,11 +146,9 @@ class Residency:
     def _fits(
         self, location: Location, countries: Collection[str], at: datetime, tables: Tables
     ) -> bool:
-        return all(
-            _is_in(country, location, self.allow, at, tables)
-            and not _is_in(country, location, self.deny, at, tables)
-            for country in countries
-        )
+        if any(_touches(text, location, countries, at, tables) for text in self.deny):
+            return False
+        return all(_is_in(country, location, self.allow, at, tables) for country in countries)
 
     def _required(self, allowed: Collection[str]) -> str:
         if len(allowed) == 1 and next(iter(allowed)) in ("EU", "EEA"):
@@ -154,10 +158,14 @@ class Residency:
     def _near(self, place: Place, at: datetime, tables: Tables) -> str | None:
         """Name a region that would do: the declared one, else one of the same provider."""
         if place.declared is not None:
-            said = tables.declared(place.declared)
+            said = tables.placed(place.declared)
             countries = None if said is None else tables.countries(said)
             if said is not None and countries and self._fits(said, countries, at, tables):
                 return f"{_thing(place)} in {said.region or said.country}, as declared"
+            alone = None if said is None else evolve(said, copies=())
+            countries = None if alone is None else tables.countries(alone)
+            if alone and countries and alone != said and self._fits(alone, countries, at, tables):
+                return f'if it is copied nowhere, location="{alone.region} LRS"'
         provider = None if place.observed is None else place.observed.provider
         for row in tables.regions:
             location = _of_row(row)
@@ -210,6 +218,30 @@ def _is_in(
             row = tables.find(text, location.provider)
             if row is not None and row.region.lower() == location.region.lower():
                 return True
+    return False
+
+
+def _touches(
+    text: str, location: Location, countries: Collection[str], at: datetime, tables: Tables
+) -> bool:
+    """Tell whether any of what lies there lies, or may lie, in what *text* names."""
+    zone = tables.zone(text, at)
+    if zone is not None:
+        return not zone.isdisjoint(countries)
+    if text in countries:
+        return True
+    if location.region is None:
+        return False
+    for name in (location.region, *location.copies):
+        row, denied = tables.find(name, location.provider), tables.find(text, location.provider)
+        if row is None or denied is None or row.provider != denied.provider:
+            continue
+        if row.region == denied.region or denied.region.lower() in map(str.lower, row.regions):
+            return True
+        # Of a multi-region nobody says which of the regions in its countries it is made of.
+        is_open = row.kind == "multi-region" and not row.regions
+        if is_open and denied.kind == "region" and set(denied.countries) <= set(row.countries):
+            return True
     return False
 
 

@@ -23,7 +23,9 @@ from ...terms import Location
 
 __all__ = ["Region", "Tables", "shipped"]
 
-_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_MEANT: Final = {"EL": "GR", "UK": "GB"}
+"""What statistics and habit write, and ISO 3166-1 does not."""
+_REDUNDANCY: Final = re.compile(r"(.+?) +(?:(LRS|ZRS)|(?:RA-)?GZ?RS)")
 
 
 def _tuple(value: object) -> tuple[str, ...]:
@@ -75,9 +77,11 @@ class Region:
 
 
 def check_country(code: object) -> str:
-    """Give a country's code; InputError where it has not the form of one."""
-    if not isinstance(code, str) or not _COUNTRY.fullmatch(code):
-        raise InputError(f"a country is two capital letters of ISO 3166-1, not {code!r}")
+    """Give a country's code; InputError where ISO 3166-1 has none such."""
+    if not isinstance(code, str) or code not in _countries():
+        meant = _MEANT.get(code) if isinstance(code, str) else None
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        raise InputError(f"a country is two capital letters of ISO 3166-1, not {code!r}{hint}")
     return code
 
 
@@ -203,7 +207,25 @@ class Tables:
         row = self.find(text)
         if row is not None:
             return Location(row.country, region=row.region, provider=row.provider)
-        return Location(text) if _COUNTRY.fullmatch(text) and text not in self._zones else None
+        return Location(text) if text in _countries() else None
+
+    def placed(self, text: str) -> Location | None:
+        """
+        Read where an operator declares that something lies; None where nobody knows that.
+
+        A region of Azure counts with its pair, for an account is geo-redundant unless its
+        maker chose otherwise, and nobody is asked. ``"brazilsouth LRS"`` (or ``ZRS``) says
+        that he did; ``GRS``, ``RA-GRS``, ``GZRS`` and ``RA-GZRS`` that he did not.
+        """
+        said = _REDUNDANCY.fullmatch(text)
+        location = self.declared(said[1] if said else text)
+        if location is None or location.region is None:
+            return location
+        row = self.find(location.region, location.provider)
+        stays = said is not None and said[2] is not None
+        if row is None or row.pair is None or stays:
+            return location
+        return evolve(location, copies=(row.pair,))
 
 
 def _bare(row: Region) -> dict[str, Any]:
@@ -215,9 +237,20 @@ def _bare(row: Region) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
+def _data() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((files(__package__) / "places.json").read_text("utf-8"))
+    return found
+
+
+@lru_cache(maxsize=1)
+def _countries() -> frozenset[str]:
+    return frozenset(_data()["countries"].split())
+
+
+@lru_cache(maxsize=1)
 def shipped() -> Tables:
     """Give the tables that come with the library."""
-    data = json.loads((files(__package__) / "places.json").read_text("utf-8"))
+    data = _data()
     rows = [Region(**row) for row in data["regions"]]
     by_name = {(row.provider, row.region): row for row in rows}
     for number, row in enumerate(rows):

@@ -32,7 +32,9 @@ def run_add(session: Session, actor: Actor, key: Credential | Recipient | Kms) -
         PolicyError: Refused.
     """
     given = key if isinstance(key, Recipient) else as_credential(key)
-    _begin(session, actor, change="add", kind=given.kind)
+    # Where nobody says where it is, the place of the key at hand is no answer.
+    place = getattr(given, "place", None) or ""
+    _begin(session, actor, change="add", kind=given.kind, keys_in=place)
     # A slot's owner is the same in every epoch: made once, whatever races are lost.
     added = _owner(session, given)
 
