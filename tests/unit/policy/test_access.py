@@ -57,6 +57,15 @@ def test_two_people_have_to_agree(agreed: tuple[lb.Actor, ...], allowed: bool) -
         assert "approved_by" in str(decision.nearest)
 
 
+@pytest.mark.parametrize("other", ["bert ", "Bert", "\uff42ert", "\u00a0BERT"])
+def test_nobody_agrees_with_himself_by_another_spelling(other: str) -> None:
+    """Case, spaces and the forms of Unicode make nobody another."""
+    who = actor("bert", "dpo", approved_by=[actor(other, "dpo")])
+
+    assert not ask(ERASE, who, "erase").allowed
+    assert ask(ERASE, actor("bert", "dpo", approved_by=[actor("carla", "dpo")]), "erase").allowed
+
+
 def test_approval_lends_nobody_a_role() -> None:
     """Who acts needs one himself."""
     assert not ask(ERASE, actor("a", "job", approved_by=[actor("b", "dpo")]), "erase").allowed

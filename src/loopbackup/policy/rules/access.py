@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -75,7 +76,8 @@ class Access:
         grants: By action the roles of which an actor needs one.
         others: The same for every action that *grants* does not name.
         requires: By action how many people have to agree: who acts, and those of his
-            ``approved_by`` who have a role for it too. Nobody counts twice.
+            ``approved_by`` who have a role for it too. Nobody counts twice: ids that differ in
+            case, in spaces around them or in how Unicode writes them are one.
         needs: What every actor has to say of himself: ``purpose``, ``ip``, ``device``.
         where: Only for actions on these snapshots: by ``name``, ``category`` and
             ``"tag:<tag>"``, as for :class:`Retention`. An action that touches several,
@@ -130,8 +132,8 @@ class Access:
 
     def _enough(self, action: str, actor: Actor, allowed: frozenset[str]) -> Verdict:
         needed = self.requires.get(action, 1)
-        agreed = {actor.id} | {
-            other.id for other in actor.approved_by if not other.roles.isdisjoint(allowed)
+        agreed = {_person(actor)} | {
+            _person(other) for other in actor.approved_by if not other.roles.isdisjoint(allowed)
         }
         if len(agreed) >= needed:
             return PASS
@@ -141,3 +143,8 @@ class Access:
             f"{len(agreed)} with it acts or has agreed",
             "Actor(approved_by=[...]) with somebody else who has the role",
         )
+
+
+def _person(actor: Actor) -> str:
+    """Give what tells people apart, however an id is typed; Unicode TR 15."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", actor.id).casefold()).strip()
