@@ -13,6 +13,7 @@ from .rules.base import Rule
 from .rules.residency import Residency
 from .rules.retention import Retention
 from .rules.where import may_meet
+from .tables import Tables, shipped
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -33,6 +34,14 @@ _LENGTHS: Final = {
 _FROM: Final = datetime(2025, 3, 1, tzinfo=UTC)
 
 
+UNASKED: Final = frozenset({Action.EXPORT, Action.REPAIR, Action.DISCLOSE, Action.PROMOTE})
+"""Of these no verb asks a policy yet."""
+_OF_SNAPSHOTS: Final = frozenset(
+    {Action.BACKUP, Action.READ, Action.RESTORE, Action.FORGET, Action.ERASE}
+)
+"""Only of these the vault says which snapshots they are about."""
+
+
 def lint(policy: Policy) -> tuple[str, ...]:
     """Give what should be looked at again, one sentence each, by rule."""
     rules = policy.rules
@@ -42,6 +51,7 @@ def lint(policy: Policy) -> tuple[str, ...]:
         *_of_access([rule for rule in rules if isinstance(rule, Access)]),
         *_of_retention(retentions),
         *_of_residency(rules),
+        *_of_tables(policy.tables),
     ]
     return tuple(found)
 
@@ -54,6 +64,12 @@ def _of_access(rules: Sequence[Access]) -> Iterator[str]:
                 yield f"{rule.id}: nobody may {action}"
         if not rule.grants.get(Action.POLICY, rule.others):
             yield f"{rule.id}: nobody may ever set another policy, but by open(override=)"
+        named = sorted(rule.grants.keys() | rule.requires.keys())
+        for name in named:
+            if name in UNASKED:
+                yield f"{rule.id}: nothing asks for {name}, so naming it binds nobody"
+            elif rule.where and name not in _OF_SNAPSHOTS:
+                yield f"{rule.id}: {name} is about no snapshot, so its where never fits"
         if not rule.others:
             yield f"{rule.id}: nobody may do what it does not name"
     for action in Action:
@@ -64,10 +80,11 @@ def _of_access(rules: Sequence[Access]) -> Iterator[str]:
 
 def _of_retention(rules: Sequence[Retention]) -> Iterator[str]:
     for rule in rules:
-        if rule.keep_last and rule.minimum is None and not _guarded(rule, rules):
+        counted = [keep.reason for keep in rule.keeps if keep.count is not None]
+        if counted and rule.minimum is None and not _guarded(rule, rules):
             yield (
-                f"{rule.id}: without keep_at_least whoever makes {rule.keep_last} snapshots at "
-                "once pushes all others out"
+                f"{rule.id}: without keep_at_least whoever makes enough snapshots pushes all "
+                f"others out of {', '.join(counted)}"
             )
         yield from _beyond(rule, rules)
         if rule.minimum is not None and rule.ground is None and rule.minimum.months >= 12:
@@ -106,3 +123,10 @@ def _of_residency(rules: Sequence[Rule]) -> Iterator[str]:
     found = [rule for rule in rules if isinstance(rule, Residency)]
     if not found:
         yield "no rule says where data may lie"
+
+
+def _of_tables(tables: Tables) -> Iterator[str]:
+    for row in tables.own:
+        for theirs in shipped().regions:
+            if (theirs.provider, theirs.region.lower()) == (row.provider, row.region.lower()):
+                yield f"{row} stands in the place of {theirs}, which the library knows"
