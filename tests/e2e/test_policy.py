@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -418,6 +419,26 @@ def test_past_is_asked_what_would_change() -> None:
     assert RULES.simulate(policy.History(), at=clock.now).same == 0
     with pytest.raises(lb.InputError, match="zone"):
         RULES.simulate(policy.History())
+
+
+def test_past_is_not_judged_by_what_the_ledger_does_not_tell() -> None:
+    """With which roles others agreed, and which snapshots it was about."""
+    store = MemoryStore()
+    both = lb.Actor("anna", roles={"dpo"}, approved_by=[lb.Actor("bert", roles={"dpo"})])
+    create(store, policy.Policy(policy.Access({}, others={"job", "dpo"})))
+    with reopen(store, actor=both) as vault:
+        vault.backup(items({"a": b"a"}, subject="user-42"), name="n")
+        vault.hold(subject="user-42", reason="a case", review_at=datetime(2030, 1, 1, tzinfo=UTC))
+        history = vault.history()
+    two = policy.Access({}, others={"job", "dpo"}, requires={"backup": 2})
+    some = policy.Access({}, others={"admin"}, where={"name": "n"})
+
+    for rule in (two, some):
+        found = policy.Policy(rule).simulate(history)
+        assert "backup" in [past.action for past, _ in found.undecided]
+        assert "backup" not in [past.action for past, _ in found.refused]
+    (info,) = history.snapshots
+    assert [blocker.kind for blocker in info.blockers] == ["hold"]
 
 
 # ---- who agrees, and how long the glass stays broken

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..terms import Action
 from .retention.durations import zone
-from .rules.access import Access
+from .rules.access import OF_SNAPSHOTS, Access
 from .rules.base import Rule
 from .rules.residency import Residency
 from .rules.retention import Retention
@@ -36,10 +36,6 @@ _FROM: Final = datetime(2025, 3, 1, tzinfo=UTC)
 
 UNASKED: Final = frozenset({Action.EXPORT, Action.REPAIR, Action.DISCLOSE, Action.PROMOTE})
 """Of these no verb asks a policy yet."""
-_OF_SNAPSHOTS: Final = frozenset(
-    {Action.BACKUP, Action.READ, Action.RESTORE, Action.FORGET, Action.ERASE}
-)
-"""Only of these the vault says which snapshots they are about."""
 
 
 def lint(policy: Policy) -> tuple[str, ...]:
@@ -68,7 +64,7 @@ def _of_access(rules: Sequence[Access]) -> Iterator[str]:
         for name in named:
             if name in UNASKED:
                 yield f"{rule.id}: nothing asks for {name}, so naming it binds nobody"
-            elif rule.where and name not in _OF_SNAPSHOTS:
+            elif rule.where and name not in OF_SNAPSHOTS:
                 yield f"{rule.id}: {name} is about no snapshot, so its where never fits"
         if not rule.others:
             yield f"{rule.id}: nobody may do what it does not name"

@@ -90,6 +90,8 @@ class Facts:
         snapshots: Those that the action would delete, or make poorer.
         live: All that the vault has, where their order may tell which of the times of
             *snapshots* can be believed.
+        unknown: Of what has been: names of these that nobody wrote down, such as
+            ``snapshots``, or ``approved_by`` of the actor. A rule that needs them cannot tell.
         more: Anything else, by name.
     """
 
@@ -103,6 +105,7 @@ class Facts:
     places: tuple[Place, ...] = ()
     snapshots: tuple[SnapshotInfo, ...] = ()
     live: tuple[SnapshotInfo, ...] = ()
+    unknown: tuple[str, ...] = ()
     more: Mapping[str, Any] = field(factory=dict)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from ..terms import History, Subject, subject_key
 from .ledgerview import Ledger, past_of
 from .looking import Looking
@@ -75,8 +77,10 @@ class Governing(Looking):
         Raises:
             PolicyError: Refused.
 
-        Cost: as :meth:`Ledger.entries`, and the descriptions of all snapshots.
+        Cost: as :meth:`Ledger.entries`, and the descriptions of all snapshots; while marks
+        stand, what these need to be held against.
         """
+        from .verbs.held import blockers_of
         from .verbs.retention import live_infos
 
         now = self._session.log.now()
@@ -86,7 +90,15 @@ class Governing(Looking):
             for entry in Ledger(self._session, self._actor).entries()
             if entry.action and entry.at is not None
         )
-        return History(events, live_infos(self._session), now)
+        state = self._session.log.state
+        blocked = {
+            record.id.hex(): blockers
+            for record, blockers in blockers_of(self._session, state, state.snapshots.values())
+        }
+        snapshots = tuple(
+            evolve(info, blockers=blocked.get(info.id, ())) for info in live_infos(self._session)
+        )
+        return History(events, snapshots, now)
 
     def apply(self, plan: RetentionPlan) -> Applied:
         """

@@ -252,7 +252,9 @@ def past_of(entry: LedgerEntry, place: Place) -> Past:
     assert entry.action is not None
     assert entry.at is not None
     actor = Actor(entry.actor, roles=entry.roles, purpose=entry.purpose) if entry.actor else None
-    facts = Facts(actor=actor, reason=entry.reason, places=(place,))
+    # Audits name who agreed, and not with which roles; snapshots may be gone with their names.
+    unknown = ("snapshots", "approved_by") if "approved_by" in entry.details else ("snapshots",)
+    facts = Facts(actor=actor, reason=entry.reason, places=(place,), unknown=unknown)
     return Past(entry.action, facts, entry.at, allowed=entry.kind != "refused")
 
 

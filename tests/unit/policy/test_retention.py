@@ -289,6 +289,15 @@ def test_blocker_of_what_stays_anyway_is_no_news() -> None:
     assert policy.Policy(policy.Retention(keep_last=1)).plan_retention(fresh, at=NOW).blocked == ()
 
 
+def test_law_cannot_be_held_against_an_erasure_of_nobody_knows_what() -> None:
+    """As the ledger tells it years later."""
+    rules = policy.Policy(policy.Retention(keep_at_least="P7Y", ground="a law"))
+    past = policy.Facts(unknown=("snapshots",))
+
+    assert rules.decide("erase", past, at=NOW).outcome == "indeterminate"
+    assert rules.decide("erase", policy.Facts(), at=NOW).outcome == "allow"
+
+
 # ---- hostile snapshots
 
 

@@ -21,6 +21,10 @@ __all__ = ["Access", "check_action"]
 MAX_APPROVALS: Final = 17
 """Who acts, and sixteen more."""
 _ATTRIBUTES: Final = frozenset({"purpose", "ip", "device"})
+OF_SNAPSHOTS: Final = frozenset(
+    {Action.BACKUP, Action.READ, Action.RESTORE, Action.FORGET, Action.ERASE}
+)
+"""Only of these the vault says which snapshots they are about."""
 _OF_PLACE = (Action.CREATE, Action.OPEN)
 
 
@@ -113,7 +117,11 @@ class Access:
     def evaluate(self, action: str, facts: Facts, *, at: datetime, tables: Tables) -> Verdict:
         """Say whether the actor has a role that may, and whether enough others agree."""
         about: tuple[Labelled, ...] = (facts, *facts.snapshots)
-        if action in _OF_PLACE or not any(selects(self.where, what) for what in about):
+        if action in _OF_PLACE:
+            return PASS
+        if not any(selects(self.where, what) for what in about):
+            if action in OF_SNAPSHOTS and "snapshots" in facts.unknown:
+                return Missing("which snapshots it is about", f"to be asked of {self._meant()}")
             return PASS
         allowed = frozenset(self.grants.get(action, self.others))
         roles = ", ".join(sorted(allowed))
@@ -128,9 +136,12 @@ class Access:
         for name in sorted(self.needs):
             if not getattr(facts.actor, name):
                 return Missing(f"the actor's {name}", f"every actor to say it: Actor({name}=...)")
-        return self._enough(action, facts.actor, allowed)
+        return self._enough(action, facts, facts.actor, allowed)
 
-    def _enough(self, action: str, actor: Actor, allowed: frozenset[str]) -> Verdict:
+    def _meant(self) -> str:
+        return ", ".join(f"{key}={value}" for key, value in sorted(self.where.items()))
+
+    def _enough(self, action: str, facts: Facts, actor: Actor, allowed: frozenset[str]) -> Verdict:
         needed = self.requires.get(action, 1)
         agreed = {_person(actor)} | {
             _person(other) for other in actor.approved_by if not other.roles.isdisjoint(allowed)
@@ -138,8 +149,11 @@ class Access:
         if len(agreed) >= needed:
             return PASS
         roles = ", ".join(sorted(allowed))
+        required = f"{needed} people with the role {roles} to agree"
+        if "approved_by" in facts.unknown:
+            return Missing("which roles those had who agreed", required)
         return Deny(
-            f"{needed} people with the role {roles} to agree",
+            required,
             f"{len(agreed)} with it acts or has agreed",
             "Actor(approved_by=[...]) with somebody else who has the role",
         )

@@ -154,7 +154,8 @@ class Retention:
         required = f"snapshots to live for {self.minimum}"
         if self.ground is not None:
             required += f" ({self.ground})"
-        if action == Action.FORGET and not facts.snapshots:
+        is_told = bool(facts.snapshots) or "snapshots" not in facts.unknown
+        if not is_told or (action == Action.FORGET and not facts.snapshots):
             return Missing("which snapshots it is about", required)
         made = _made(facts, at)
         young = [
