@@ -168,6 +168,37 @@ def test_newer_policy_binds_a_process_that_had_asked_the_older_one() -> None:
             vault.restore(snapshot, "/nowhere")
 
 
+@pytest.mark.parametrize("verb", ["restore", "replicate"])
+def test_newer_policy_is_told_where_the_data_would_go(verb: str) -> None:
+    """Places are asked for under the policy that binds now, not under none as before."""
+    store = MemoryStore()
+    create(store, None)
+    with reopen(store, actor=JOB) as vault:
+        snapshot = vault.backup(items({"a": b"a"}), name="n")
+        with reopen(store, actor=ADMIN) as other:
+            other.set_policy(policy.Policy(policy.Residency(allow="EEA")), reason="from today on")
+        with pytest.raises(lb.PolicyError, match=f"{verb} refused"):
+            if verb == "restore":
+                vault.restore(snapshot, "memory://elsewhere", target_location="eu-west-2")
+            else:
+                vault.replicate("memory://elsewhere", location="eu-west-2")
+
+
+def test_refusal_of_an_older_policy_is_no_refusal_any_more() -> None:
+    """The one that binds now is asked, in a process that knows the older one too."""
+    store = MemoryStore()
+    create(store)
+    with reopen(store, actor=JOB) as vault:
+        snapshot = vault.backup(items({"a": b"a"}), name="n")
+        with reopen(store, actor=ADMIN) as other:
+            other.set_policy(policy.Policy(policy.Residency(allow="EEA")), reason="looser")
+
+        vault.restore(snapshot, "memory://elsewhere", target_location="SE")
+
+    with reopen(store) as vault:
+        assert "refused" not in kinds(vault)
+
+
 def test_policy_under_which_the_vault_could_not_be_opened_is_refused() -> None:
     """Nobody locks himself out of a vault that lies elsewhere."""
     store = MemoryStore()

@@ -104,3 +104,35 @@ def test_restore_to_a_bucket_is_asked_about_before_any_object(aws: Aws, tmp_path
         vault.restore(snapshot, "memory://elsewhere", target_location="SE")
         vault.restore(snapshot, tmp_path / "out")
         assert (tmp_path / "out" / "a").read_bytes() == b"a"
+
+
+def test_archive_in_a_bucket_is_asked_about_by_the_bucket(aws: Aws, tmp_path: Path) -> None:
+    """Options for the archive keep nobody from asking; nor does what is declared."""
+    url = aws.bucket("eu-west-2")
+    local: dict[str, Any] = {"location": "SE", "policy": UNION, "state_dir": None}
+    with lb.Vault.create(tmp_path / "v", PASSPHRASE, **local) as vault:
+        snapshot = vault.backup(items({"a": b"a"}), name="n")
+        options = {"zip": {"mode": "w"}, **aws.options()}
+
+        with pytest.raises(lb.PolicyError, match=r"restore refused: .*London, GB; asked"):
+            vault.restore(
+                snapshot, f"zip://::{url}/x.zip", target_options=options, target_location="SE"
+            )
+
+
+@pytest.mark.parametrize("scheme", ["s3", "S3", "s3a"])
+def test_bucket_that_cannot_be_asked_is_restored_to_by_no_declaration(
+    tmp_path: Path, scheme: str
+) -> None:
+    """An option that the driver of buckets does not take is an error, and no way around it."""
+    local: dict[str, Any] = {"location": "SE", "policy": UNION, "state_dir": None}
+    with lb.Vault.create(tmp_path / "v", PASSPHRASE, **local) as vault:
+        snapshot = vault.backup(items({"a": b"a"}), name="n")
+
+        with pytest.raises(lb.InputError):
+            vault.restore(
+                snapshot,
+                f"{scheme}://acme-london/out",
+                target_options={"anything": 1},
+                target_location="SE",
+            )

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ...errors import InputError
 
-__all__ = ["check_options", "disk_path", "local_path", "open_file_system", "place_text"]
+__all__ = [
+    "check_options",
+    "disk_path",
+    "local_path",
+    "open_file_system",
+    "own_options",
+    "place_text",
+]
 
 # Chained URLs count: zip://inner::s3://bucket/outer.zip
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
@@ -66,6 +73,12 @@ def disk_path(place: str) -> str | None:
     if colon and protocol.lower() in ("file", "local"):
         return rest
     return None if _URL.match(last) else last
+
+
+def own_options(links: Sequence[str], options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give of *options* those of the last file system of a chained URL, after *links*."""
+    others = {link.partition("://")[0] for link in links}
+    return {name: value for name, value in (options or {}).items() if name not in others}
 
 
 def open_file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -73,9 +73,9 @@ def run_erase(
     check_reason(reason)
     keys = _subjects(subjects)
     statuses = statuses_of(check_scope(scope))
+    session.catch_up()
     for key in keys:
         session.ask(Action.ERASE, actor, Facts(actor=actor, subject=key, reason=reason))
-    session.catch_up()
     suppression = _suppression(session, keys, statuses)
     domains = _domains(session, suppression)
     strangers = _without_domain(keys, domains.values())

@@ -135,12 +135,15 @@ def run_replicate(
     where, said = redact_url(url), declared_text(location)
     seam = StoreSeam(open_())
     try:
-        facts = Facts(
-            actor=actor,
-            location=location if isinstance(location, Location) else None,
-            places=_places_of(session, seam, where, said),
-            more={"replica": where, "location": said},
-        )
+
+        def facts() -> Facts:
+            return Facts(
+                actor=actor,
+                location=location if isinstance(location, Location) else None,
+                places=_places_of(session, seam, where, said),
+                more={"replica": where, "location": said},
+            )
+
         session.begin(Action.REPLICATE, actor, facts)
         place = make_replica(session, where, seam, actor, said)
         job = _Job(session, actor, place, Replicated(where))

@@ -117,14 +117,17 @@ def run_restore(session: Session, job: RestoreJob, reporter: Reporter) -> Restor
         IncompleteRestore: Some entries could not be written; the rest is restored.
     """
     body = job.snapshot.body
-    facts = Facts(
-        actor=job.actor,
-        subject=job.subject,
-        name=body.name,
-        tags=body.tags,
-        category=body.category,
-        places=target_places(session, job.to, job.options, job.location),
-    )
+
+    def facts() -> Facts:
+        return Facts(
+            actor=job.actor,
+            subject=job.subject,
+            name=body.name,
+            tags=body.tags,
+            category=body.category,
+            places=target_places(session, job.to, job.options, job.location),
+        )
+
     session.begin(Action.RESTORE, job.actor, facts)
     require_live(session, job.snapshot)
     refuse_restricted(session, job.subject)

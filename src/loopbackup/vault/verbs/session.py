@@ -134,21 +134,29 @@ class Session:
             self.url,
         )
 
-    def begin(self, action: Action, actor: Actor, facts: Facts | None = None) -> None:
+    def begin(
+        self, action: Action, actor: Actor, facts: Facts | Callable[[], Facts] | None = None
+    ) -> None:
         """
-        Ask the gate, fold what was committed since, and look for what was lost.
+        Fold what was committed since, look for what was lost, and ask the gate.
+
+        In this order, so that the policy that binds now decides, whatever it was when this
+        process last looked.
+
+        Args:
+            action: What shall be done.
+            actor: Who does it.
+            facts: What there is to know of it; or what gives that, called once all is folded,
+                where it depends on whether there is a policy.
 
         Raises:
             PolicyError: The gate refused; gathered for the ledger.
             InputError: The vault is closed.
         """
-        facts = facts or Facts(actor=actor)
-        self.ask(action, actor, facts)
-        asked = self.log.state.policy
+        self.check_open()
         self.catch_up()
-        if self.log.state.policy is not asked:
-            # Somebody has set another one meanwhile.
-            self.ask(action, actor, facts)
+        made = facts() if callable(facts) else facts
+        self.ask(action, actor, made or Facts(actor=actor))
 
     def ask(self, action: Action, actor: Actor, facts: Facts) -> None:
         """Ask the gate; PolicyError when it refuses, gathered for the ledger."""

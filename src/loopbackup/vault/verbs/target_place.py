@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 from ...errors import InputError
 from ...terms import AllowAll, Location, Place
-from ..source.urls import local_path, place_text
+from ..source.urls import local_path, own_options, place_text
 from ..store.registry import open_store, redact_url
 from ..store.seam import StoreSeam
 from .locate import declared_text
 from .session import Session
 
 __all__ = ["target_places"]
+
+_ASKED: Final = ("s3://", "s3a://")
 
 
 def target_places(
@@ -31,7 +33,8 @@ def target_places(
     declared counts.
 
     Raises:
-        InputError: *location* is neither text nor a location.
+        InputError: *location* is neither text nor a location; or of a bucket in S3, that its
+            provider cannot be asked with this URL and these options.
         StoreError: The provider does not answer.
     """
     declared = declared_text(location)
@@ -39,11 +42,14 @@ def target_places(
     if type(session.gate) is AllowAll or local_path(text) is not None:
         return ()
     # Of an archive in a bucket the bucket counts.
-    url = text.rpartition("::")[2]
+    *links, url = text.split("::")
     shown = redact_url(url)
     try:
-        store = open_store(url, options)
+        store = open_store(url, own_options(links, options))
     except InputError:
+        if url.lower().startswith(_ASKED):
+            # What is declared is no answer of a provider who can be asked.
+            raise
         return (Place("target", declared, url=shown),)
     with closing(StoreSeam(store)) as seam:
         found = seam.describe().location
