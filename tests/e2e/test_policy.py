@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +178,14 @@ def test_newer_policy_is_told_where_the_data_would_go(verb: str) -> None:
         snapshot = vault.backup(items({"a": b"a"}), name="n")
         with reopen(store, actor=ADMIN) as other:
             other.set_policy(policy.Policy(policy.Residency(allow="EEA")), reason="from today on")
+        acts = {
+            "restore": partial(
+                vault.restore, snapshot, "memory://elsewhere", target_location="eu-west-2"
+            ),
+            "replicate": partial(vault.replicate, "memory://elsewhere", location="eu-west-2"),
+        }
         with pytest.raises(lb.PolicyError, match=f"{verb} refused"):
-            if verb == "restore":
-                vault.restore(snapshot, "memory://elsewhere", target_location="eu-west-2")
-            else:
-                vault.replicate("memory://elsewhere", location="eu-west-2")
+            acts[verb]()
 
 
 def test_refusal_of_an_older_policy_is_no_refusal_any_more() -> None:
