@@ -178,7 +178,7 @@ def test_newer_policy_is_told_where_the_data_would_go(verb: str) -> None:
         snapshot = vault.backup(items({"a": b"a"}), name="n")
         with reopen(store, actor=ADMIN) as other:
             other.set_policy(policy.Policy(policy.Residency(allow="EEA")), reason="from today on")
-        acts = {
+        acts: dict[str, Callable[[], object]] = {
             "restore": partial(
                 vault.restore, snapshot, "memory://elsewhere", target_location="eu-west-2"
             ),
