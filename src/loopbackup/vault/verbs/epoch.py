@@ -319,9 +319,12 @@ def delete_old_keys(session: Session) -> list[tuple[str, datetime | None]]:
     left = _delete(session, old)
     session.gone_keys |= set(old) - {name for name, _ in left}
     if names.root_name(state.epoch) not in listed:
-        # It stands, for the vault was opened with it: such a listing shows nothing.
-        get_logger().warning("the store does not list the keys that count")
-        left.append((names.KEYS, None))
+        session.log.fold_further()
+        # Else somebody has changed the keys in the meantime, and deletes those of before.
+        if session.log.state.epoch == state.epoch:
+            # It stands, for the vault was opened with it: such a listing shows nothing.
+            get_logger().warning("the store does not list the keys that count")
+            left.append((names.KEYS, None))
     return left
 
 
